@@ -40,14 +40,14 @@ SUFFIXES = (".safetensors", ".pkl", ".pth", ".pt", ".ckpt", ".bin")
 _MOST_HEADER = 4 << 20
 """The largest header (names, shapes, metadata) that is read, in bytes; networks have 0.2
 MB."""
-_MOST_TENSORS = 10_000
-_MOST_BYTES = 2 << 30  # the largest file that is read; networks have at most 0.3 GB
+_MOST_BYTES = 2 << 30
+"""The largest file that is read, and the memory of its conversion; networks have at most
+0.3 GB."""
 
 _LEGACY_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
 """The number that begins a PyTorch file without an archive, without its pickle opcodes."""
 
 _SECONDS = 20
-_PYTORCH = 1 << 29  # the memory that PyTorch itself takes
 _MOST_CONVERTED = 16
 # The results that the data folder keeps.
 _CONVERTED = re.compile(r"[0-9a-f]{64}\.safetensors")
@@ -139,7 +139,7 @@ def _loaded(data: bytes, source: Path) -> tuple[dict[str, Tensor], dict[str, str
 
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end]) if end <= _MOST_HEADER else None
-    if header is None or len(header) - ("__metadata__" in header) > _MOST_TENSORS:
+    if header is None:
         raise refused("weights-too-large", source)
     return load(data), header.get("__metadata__", {})
 
@@ -176,7 +176,8 @@ def _convert(copy: Path, target: Path, source: Path) -> None:
     """Write the tensors of a file to ``target``; errors name ``source``."""
     from cloudconv import foreign
 
-    command = [sys.executable, "-P", foreign.__file__, str(copy), str(target)]
+    words = [str(copy), str(target), str(_MOST_BYTES)]
+    command = [sys.executable, "-P", foreign.__file__, *words]
     end = time.monotonic() + _SECONDS
     with (
         tempfile.TemporaryFile() as said,
@@ -186,7 +187,7 @@ def _convert(copy: Path, target: Path, source: Path) -> None:
     ):
         try:
             while child.poll() is None:
-                if time.monotonic() > end or _resident(child) > foreign.MEMORY + _PYTORCH:
+                if time.monotonic() > end or _resident(child) > _MOST_BYTES:
                     raise refused("weights-too-large", source)
                 time.sleep(0.02)
         finally:

@@ -1,9 +1,9 @@
 """Convert a file of weights of another program to safetensors, in a process of its own.
 
-Run as ``python -P foreign.py SOURCE TARGET``. PyTorch's restricted unpickler runs no code,
-but a malicious file can fill the memory, never end, or crash the process. Therefore the
-process has limits, and :mod:`cloudconv.checkpoints` waits for it and reads only what it has
-written.
+Run as ``python -P foreign.py SOURCE TARGET BYTES``. PyTorch's restricted unpickler runs no
+code, but a malicious file can fill the memory, never end, or crash the process. Therefore
+the process has limits, and :mod:`cloudconv.checkpoints` waits for it and reads only what it
+has written.
 """
 
 import sys
@@ -16,17 +16,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-# Bytes that the conversion may take beyond what the import of PyTorch takes.
-MEMORY = 2 << 30
-
 _WRAPPERS = ("state_dict", "params_ema", "params", "model", "net", "flownet")
 _DEEPEST = 4
 _MOST_TIMES = 2  # some networks have a few tensors twice
 
 
-def main(source: str, target: str) -> None:
-    """Write the tensors of ``source`` to ``target``; an error ends the process."""
-    _limit_memory()
+def main(source: str, target: str, memory: str) -> None:
+    """Write the tensors of ``source`` to ``target``; an error ends the process.
+
+    ``memory``: the bytes that the conversion may take beyond the import of PyTorch.
+    """
+    _limit_memory(int(memory))
     torch.set_num_threads(1)  # each thread would reserve memory
     warnings.simplefilter("ignore")
     # PyTorch would take a path's ending for its format.
@@ -53,13 +53,13 @@ def unwrapped(content: Any) -> dict[str, Tensor]:
     }
 
 
-def _limit_memory() -> None:
+def _limit_memory(memory: int) -> None:
     """Limit the memory on Linux; on other systems the waiting process watches it."""
     if sys.platform == "linux":
         import resource
 
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
-        most = pages * resource.getpagesize() + MEMORY
+        most = pages * resource.getpagesize() + memory
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 

@@ -44,7 +44,9 @@ def install() -> None:
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        threading.Thread(target=_end_after_sigterm, args=(read_end,), daemon=True).start()
+        threading.Thread(
+            target=_end_after_sigterm, args=(read_end,), name="cloudconv-end", daemon=True
+        ).start()
 
 
 def _unraisable(lost: Any) -> None:

@@ -27,7 +27,7 @@ LUMA = (0.299, 0.587, 0.114)
 SSIM_WINDOW = 11
 
 _MARGIN = SSIM_WINDOW // 2
-_C1, _C2 = 0.01**2, 0.03**2
+_C1, _C2 = 1e-4, 9e-4  # the squares of K1 and K2
 _STRIP = 64  # rows of windows that are computed at once, so that they fit a CPU's caches
 _LEAST_ENERGY = 1e-12
 """The energy that is added to each band, far below the noise of rounding to 8 bits. With

@@ -5,17 +5,15 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from enum import Enum
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cloudconv.files import undone_on_error
 
 Item = TypeVar("Item")
 
 
-class _End(Enum):
-    END = 0
+_END: Any = object()  # after the last item
 
 
 class _Stage:
@@ -49,10 +47,8 @@ class prefetch(AbstractContextManager["prefetch[Item]"], Iterator[Item]):  # noq
     makes all items and calls the iterator's ``close``, because codecs require this.
     """
 
-    def __init__(
-        self, iterable: Iterable[Item], depth: int, name: str = "prefetch"
-    ) -> None:
-        self._pending: deque[Future[Item | _End]] = deque()
+    def __init__(self, iterable: Iterable[Item], depth: int, name: str) -> None:
+        self._pending: deque[Future[Item]] = deque()
         self._stage = _Stage()
         self._items = _prefetch(iterable, depth, self._pending, self._stage, name)
         self._in_use = threading.RLock()
@@ -93,7 +89,7 @@ class prefetch(AbstractContextManager["prefetch[Item]"], Iterator[Item]):  # noq
 def _prefetch(
     iterable: Iterable[Item],
     depth: int,
-    pending: deque[Future[Item | _End]],
+    pending: deque[Future[Item]],
     stage: _Stage,
     name: str,
 ) -> Generator[Item, None, None]:
@@ -103,19 +99,19 @@ def _prefetch(
         worker = _one_thread(name)
         worker.submit(setattr, _here, "stage", stage)
 
-    def take() -> Item | _End:
+    def take() -> Item:
         item = pending.popleft().result()
-        if item is not _End.END:
-            pending.append(worker.submit(next, iterator, _End.END))
+        if item is not _END:
+            pending.append(worker.submit(next, iterator, _END))
         return item
 
     try:
         for _ in range(depth):
-            pending.append(worker.submit(next, iterator, _End.END))
-        while pending[0].result() is not _End.END:
+            pending.append(worker.submit(next, iterator, _END))
+        while pending[0].result() is not _END:
             # The item has no name: a name would keep a frame in memory while the generator
             # waits.
-            yield take()  # type: ignore[misc]
+            yield take()
     finally:
         stage.closing = True
         for future in pending:

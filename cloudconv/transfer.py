@@ -29,7 +29,7 @@ def start_gpu(name: str) -> None:
     if kind in ("auto", "cuda") and torch.cuda.is_available():
         device = torch.device("cuda", int(number) if number.isdecimal() else 0)
         # Python waits for this thread at its end: CUDA must not end while it starts.
-        threading.Thread(target=_convolve, args=(device,)).start()
+        threading.Thread(target=_convolve, args=(device,), name="cloudconv-gpu").start()
 
 
 @torch.no_grad()

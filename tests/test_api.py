@@ -503,7 +503,7 @@ def test_a_masked_array_without_masked_samples_is_a_picture():
         ([np.zeros((48, 64, 3), np.longdouble)] * 2, "got .48, 64, 3. (longdouble|float)"),
         ([torch.zeros(3, 48, 64, device="meta")] * 2, "device meta"),
         ([torch.zeros(3, 48, 64).to_sparse()] * 2, "sparse"),
-        (torch.zeros(0, 3, 48, 64), "at least one picture"),
+        (torch.zeros(0, 3, 48, 64), "no frame"),
         (None, "NumPy arrays, PyTorch tensors or PIL images"),
     ],
 )

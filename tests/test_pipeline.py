@@ -67,7 +67,7 @@ def halting(go):
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers() | st.none(), max_size=20), st.integers(1, 5))
 def test_all_items_arrive_in_order(items, depth):
-    assert list(prefetch(items, depth)) == items
+    assert list(prefetch(items, depth, "test")) == items
 
 
 def test_an_error_is_raised_in_order_with_its_own_traceback():
@@ -75,7 +75,7 @@ def test_an_error_is_raised_in_order_with_its_own_traceback():
         yield 1
         raise OSError("broken file")
 
-    items = prefetch(decode_badly(), 4)
+    items = prefetch(decode_badly(), 4, "test")
     assert next(items) == 1
     with pytest.raises(OSError, match="broken file") as caught:
         next(items)
@@ -87,7 +87,7 @@ def test_an_error_is_raised_in_order_with_its_own_traceback():
 @pytest.mark.parametrize("taken", [0, 1, 7])
 def test_stopping_early_closes_the_source_in_its_own_thread(taken):
     source = Source()
-    with prefetch(source, 3) as items:
+    with prefetch(source, 3, "test") as items:
         assert [next(items) for _ in range(taken)] == list(range(taken))
     if taken:
         assert source.threads == {source.closed_in}
@@ -100,7 +100,7 @@ def test_ctrl_c_while_waiting_leaves_nothing_running():
     source = Source()
 
     def consume():
-        with prefetch(slowly(source, 0.02), 2) as items:
+        with prefetch(slowly(source, 0.02), 2, "test") as items:
             for _ in items:
                 pass
 
@@ -129,7 +129,7 @@ def test_a_second_ctrl_c_leaves_nothing_running():
             yield item
 
     def stop_twice():
-        with prefetch(pressing(), 1) as items:
+        with prefetch(pressing(), 1, "test") as items:
             next(items)
             waiting.set()
             raise KeyboardInterrupt
@@ -151,7 +151,10 @@ def test_ctrl_c_during_the_start_of_the_thread_leaves_nothing_running(monkeypatc
 
     monkeypatch.setattr(threading.Thread, "start", interrupted)
     before = set(threading.enumerate())
-    with pytest.raises(KeyboardInterrupt), prefetch(slowly(source, 0.1), 2) as items:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        prefetch(slowly(source, 0.1), 2, "test") as items,
+    ):
         next(items)
     for thread in set(threading.enumerate()) - before:
         thread.join(5)
@@ -162,7 +165,7 @@ def test_a_stage_can_be_closed_while_another_thread_takes_an_item():
     """After an interrupt, the next stage may still be waiting for an item."""
     go = threading.Event()
     taken = []
-    first = prefetch(halting(go), 1)
+    first = prefetch(halting(go), 1, "test")
     assert next(first) == 1
     taker = threading.Thread(target=lambda: taken.append(next(first)))
     taker.start()
@@ -174,7 +177,7 @@ def test_a_stage_can_be_closed_while_another_thread_takes_an_item():
 
 def test_a_stage_that_is_deleted_leaves_nothing_running():
     source = Source()
-    items = prefetch(source, 2)
+    items = prefetch(source, 2, "test")
     next(items)
     del items
     assert source.closed_in is not None
@@ -190,7 +193,7 @@ def test_an_item_is_freed_when_its_consumer_drops_it():
             yield item
             del item
 
-    with prefetch(items(), 2) as ahead:
+    with prefetch(items(), 2, "test") as ahead:
         for number, item in enumerate(ahead):
             assert watched[number]() is item
             assert all(seen() is None for seen in watched[:number])
@@ -199,7 +202,7 @@ def test_an_item_is_freed_when_its_consumer_drops_it():
 
 def test_ready_items_are_returned_without_waiting():
     go = threading.Event()
-    with prefetch(halting(go), 2) as items:
+    with prefetch(halting(go), 2, "test") as items:
         result = items.arriving()
         assert next(result) == 1
         assert [next(result) for _ in range(3)] == [None] * 3

@@ -35,22 +35,22 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5407,
-    "jobs": 3370,
-    "models": 2663,
+    "jobs": 3329,
+    "models": 2636,
     "dreaming": 2054,
     "forecasting": 265,
     "render": 845,
-    "training": 697,
+    "training": 693,
     "schedule": 955,
-    "settings + cli + report": 1717,
-    THE_REST: 1628,
+    "settings + cli + report": 1692,
+    THE_REST: 1625,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 805,
-    "tuple assignments": 83,
+    "conditional expressions": 802,
+    "tuple assignments": 81,
     "lambdas": 75,
     "assignments inside expressions": 71,
     "comprehensions of two loops": 16,
@@ -214,6 +214,18 @@ def test_every_option_in_a_message_exists():
 @cache
 def _nodes():
     return {name: list(ast.walk(_tree(file))) for name, file in FILES.items()}
+
+
+def test_every_thread_has_a_name_in_dumps_of_stacks():
+    calls = [
+        (module, node)
+        for module, nodes in _nodes().items()
+        for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "threading.Thread"
+    ]
+    assert len(calls) > 2
+    for module, call in calls:
+        assert "name" in [keyword.arg for keyword in call.keywords], module
 
 
 def _room(module):

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -18,7 +18,6 @@ from cloudconv.errors import OutputError, SettingsError
 from cloudconv.messages import did_you_mean
 
 _MODELS = "models"
-_LEFT = 26  # columns of an option, at most, before its text in ``--help``
 _ABOUT = "Raise the frame rate of a video, forecast its next frames, or continue the video."
 
 
@@ -37,7 +36,7 @@ def _write_options(parameters: list[Any], ctx: Any, formatter: Any) -> None:
             rows[heading].append((name, parameter.help or ""))
     for heading in filter(rows.get, HEADINGS):
         with formatter.section(heading):
-            formatter.write_dl(rows[heading], col_max=_LEFT)
+            formatter.write_dl(rows[heading])
 
 
 class _Command(TyperCommand):
@@ -51,14 +50,21 @@ class _Command(TyperCommand):
         _write_options(self.get_params(ctx), ctx, formatter)
 
 
-class _Group(TyperGroup):
-    """A group of commands, which suggests a command for an unknown word or a file."""
+class Commands(TyperGroup):
+    """A group of commands, which suggests a command for an unknown word or a file.
+
+    Every error of a command gives one message and an exit code.
+    """
+
+    _words: ClassVar[tuple[str, ...]] = ()
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options under their headings, and the commands."""
         _write_options(self.get_params(ctx), ctx, formatter)
         self.format_commands(ctx, formatter)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the first word names; suggest one for another word."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             names = self.list_commands(ctx)
             if ctx.info_name == _MODELS:
@@ -73,15 +79,9 @@ class _Group(TyperGroup):
             )
         return super().resolve_command(ctx, args)
 
-
-class Commands(_Group):
-    """The group of all commands; every error gives one message and an exit code."""
-
-    _words: tuple[str, ...] = ()
-
     def main(self, args: Any = None, *rest: Any, **named: Any) -> Any:
         """Run the command that ``args`` name; see :meth:`typer.core.TyperGroup.main`."""
-        self._words = tuple(sys.argv[1:] if args is None else args)
+        Commands._words = tuple(sys.argv[1:] if args is None else args)
         is_json = "--progress json" in " ".join(self._words).replace("=", " ")
         streams.messages.as_objects = is_json
         try:
@@ -154,7 +154,7 @@ for _command, _examples in commands.COMMANDS.items():
         _examples += f"\n\nAll options: cloudconv {_command.__name__} --help-all"
     app.command(cls=_Command, epilog=_examples, add_help_option=False)(_command)
 _group = typer.Typer(
-    cls=_Group,
+    cls=Commands,
     invoke_without_command=True,
     subcommand_metavar="[COMMAND]",
     epilog=models.EXAMPLES,

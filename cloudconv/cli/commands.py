@@ -502,26 +502,18 @@ def doctor(console: Console, **options: Any) -> None:
             console.detail(f"{event.values.name}: {event.values.status}")
 
     diagnosis = watched(run(settings), show)
-    data = diagnosis.as_json()
+    checks = [[check.name, check.status, check.detail] for check in diagnosis.checks]
     if console.json:
-        print_json(data)
+        print_json(diagnosis.as_json())
     elif not console.quiet:
-        states = data.pop("encoders")
-        for label, state in {
-            "encoders": "works",
-            "encoders without hardware": "fails",
-        }.items():
-            data[label] = [name for name in states if states[name] == state]
-        del data["problems"], data["checks"]
-        streams.print_result(streams.field_rows(data))
-        if diagnosis.checks:
-            rows = [[check.name, check.status, check.detail] for check in diagnosis.checks]
-            streams.print_result(streams.table(["check", "", ""], rows))
-    failed = [
-        f"{check.name}: {check.detail}"
-        for check in diagnosis.checks
-        if check.status == "failed"
-    ]
+        facts = dict(diagnosis.facts)
+        states = facts.pop("encoders")
+        for state in ("works", "fails"):
+            facts[f"encoders: {state}"] = [name for name in states if states[name] == state]
+        streams.print_result(streams.field_rows(facts))
+        if checks:
+            streams.print_result(streams.table(["check", "", ""], checks))
+    failed = [f"{name}: {detail}" for name, state, detail in checks if state == "failed"]
     for problem in (*diagnosis.problems, *failed):
         print_error(problem)
     if diagnosis.problems or failed:

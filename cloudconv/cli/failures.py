@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import typer
 from typer.exceptions import TyperException
@@ -23,13 +23,9 @@ _OTHER_NAMES = {"--duration": "--seconds", "--length": "--seconds"}
 """Options that other programs have, and what they are called here."""
 
 
-class Failure(NamedTuple):
-    """The keys of the JSON object that a failed command prints with ``--json``."""
-
-    error: str
-    code: str
-    kind: str
-    exit_code: int
+def _failure(error: str, code: str, kind: str, exit_code: int) -> dict[str, Any]:
+    """Return the JSON object that a failed command prints with ``--json``."""
+    return {"error": error, "code": code, "kind": kind, "exit_code": exit_code}
 
 
 def report(error: BaseException, words: Sequence[str]) -> int:
@@ -38,17 +34,17 @@ def report(error: BaseException, words: Sequence[str]) -> int:
     verbose = ("--verbose" in words or "v" in short) and "q" not in short
     failure = _describe(error, verbose=verbose)
     if isinstance(error, TyperException):
-        failure = failure._replace(error=failure.error + _dash_hint(words))
-    if failure.code == "interrupted":
-        print_message(failure.error, "interrupted")  # an interrupt is no error
+        failure["error"] += _dash_hint(words)
+    if failure["code"] == "interrupted":
+        print_message(failure["error"], "interrupted")  # an interrupt is no error
     else:
         if verbose and not isinstance(error, TyperException):
             for line in "".join(traceback.format_exception(error)).splitlines():
                 print_message(line, "traceback")
-        print_error(**failure._asdict())
+        print_error(**failure)
     if "--json" in words and "stdout" not in streams.closed_streams:
-        print_json(failure._asdict())
-    return failure.exit_code
+        print_json(failure)
+    return int(failure["exit_code"])
 
 
 def _dash_hint(words: Sequence[str]) -> str:
@@ -63,9 +59,9 @@ def _dash_hint(words: Sequence[str]) -> str:
     return ""
 
 
-def _describe(error: BaseException, *, verbose: bool) -> Failure:
+def _describe(error: BaseException, *, verbose: bool) -> dict[str, Any]:
     if isinstance(error, CloudconvError):
-        return Failure(error.text, error.code, error.kind, error.exit_code)
+        return _failure(error.text, error.code, error.kind, error.exit_code)
     if isinstance(error, TyperException):
         text = f"{error.format_message().rstrip('.')}: see --help."
         if hasattr(error, "possibilities"):  # an option that does not exist
@@ -77,24 +73,24 @@ def _describe(error: BaseException, *, verbose: bool) -> Failure:
                 near = f" (did you mean {other}?)"
             text = f"There is no option {unknown}{near}: see --help."
         words = re.findall("[A-Z][a-z]+", type(error).__name__)  # such as NoSuchOption
-        return Failure(text, "-".join(words).lower(), SettingsError.kind, error.exit_code)
+        return _failure(text, "-".join(words).lower(), SettingsError.kind, error.exit_code)
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         for path in files.unfinished():  # created during the interrupt
             files.remove(path)
         if isinstance(error, Interrupted | InterruptedAtEnd):
-            return Failure(error.text, "interrupted", "interrupted", INTERRUPTED)
+            return _failure(error.text, "interrupted", "interrupted", INTERRUPTED)
         left = " and ".join(map(str, files.unfinished()))
         text = (
             f"{left} could not be removed"
             if left
             else "this run has left no unfinished file"
         )
-        return Failure(f"interrupted; {text}", "interrupted", "interrupted", INTERRUPTED)
+        return _failure(f"interrupted; {text}", "interrupted", "interrupted", INTERRUPTED)
     if (why := lack_of_memory(error)) is not None:  # also while a library loads
-        return Failure(why, "memory", "memory", 1)
+        return _failure(why, "memory", "memory", 1)
     if (why := refusal(error)) is not None:
-        return Failure(why, "system-refuses", CloudconvError.kind, 1)
+        return _failure(why, "system-refuses", CloudconvError.kind, 1)
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     details = "" if verbose else "; run again with --verbose for the details"
     text = f"unexpected, please report it as a bug ({what}){details}"
-    return Failure(text, "unexpected", "bug", 1)
+    return _failure(text, "unexpected", "bug", 1)

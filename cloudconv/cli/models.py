@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import starmap
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +11,7 @@ import typer
 
 from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, print_json
-from cloudconv.cli.streams import field_rows, print_result, table
+from cloudconv.cli.streams import field_rows, format_value, print_result, table
 from cloudconv.settings.option import Settings, option
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ _ONE = """Describe this model: a name, a file that 'cloudconv train' wrote, or a
 network's file."""
 _Name = Annotated[str, typer.Argument(metavar="NAME", help=_ONE)]
 
-_COLUMNS = ("name", "for", "gain", "time")
-
-_TESTS = {
+_TABLES = {
     "Frames between two others: interp": (
         "interpolate",
         "18 clips, 1 of 2 frames made again",
@@ -55,22 +53,19 @@ _TESTS = {
     ),
 }
 """The tables by their titles: the task, or research; the test in the manifest whose gain is
-listed, the method to compare with, and words."""
-_WORDS = {
-    "psnr": "PSNR in dB",
-    "blend": "blending",
-    "hold": "repeating the last",
-    "naive": "the naive picture",
-    "detail": "share of the detail",
-}
-"""Words for the names of a test's scores; other names are those of models."""
+listed, the method to compare with, and words. The last table needs ``--all``."""
 _TASKS: dict[ModelTask, str] = {
     "interpolate": "frames between two others",
     "predict": "frames that come next",
     "reconstruct": "the same frame again",
 }
-_UNDECIDED = "yes; for weights of the middle of two frames only, give --timesteps middle"
-"""The text about times for a network whose tensors do not show its times."""
+_TIMES = {
+    "middle": "the middle of two frames",
+    "any": "any",
+    "undecided": "any; for weights of the middle of two frames only, give --timesteps "
+    "middle",
+}
+"""Words for the times of a published network; its tensors may not show them."""
 
 _OF_MODEL = (
     "name",
@@ -159,17 +154,13 @@ def _timesteps(spec: ModelSpec) -> str:
 def _list(everything: bool) -> str:
     from cloudconv.models.catalogue import LISTED, RESEARCH
 
-    groups: dict[str, list[ModelSpec]] = {}
-    for spec in LISTED:
-        key: str = "research" if spec in RESEARCH else spec.task
-        groups.setdefault(key, []).append(spec)
     parts = []
-    for title, (group, *test) in _TESTS.items():
-        if everything or group != "research":
-            parts.append(_table(title, groups[group], *test))
+    for title, (group, *test) in _TABLES.items():
+        specs = [s for s in LISTED if group == ("research" if s in RESEARCH else s.task)]
+        parts.append(_table(title, specs, *test))
     if not everything:
         count = len({spec.name for spec in RESEARCH})
-        parts.append(f"and {count} small research models: cloudconv models --all")
+        parts[-1] = f"and {count} small research models: cloudconv models --all"
     return "\n\n".join(parts)
 
 
@@ -177,13 +168,15 @@ def _table(
     title: str, specs: Iterable[ModelSpec], test: str, baseline: str, over: str
 ) -> str:
     gains = {spec: _gain(spec, test, baseline) for spec in specs}
-    lines = []
+    rows = []
     for spec in sorted(gains, key=lambda spec: -(gains[spec] or 0.0)):
         gain = "-" if gains[spec] is None else f"{gains[spec]:+.1f} dB"
-        time = "-" if spec.time is None else f"{spec.time:g}"
-        lines.append([spec.name, spec.domain.partition(";")[0], gain, time])
-    notes = f"(gain: PSNR over {over})\n(time: relative to that of 1)"
-    return "\n".join([title, table([*_COLUMNS], lines), notes])
+        time = format_value("time", spec.time) or "-"
+        rows.append([spec.name, spec.domain.partition(";")[0], gain, time])
+    return (
+        f"{title}\n{table(['name', 'for', 'gain', 'time'], rows)}\n"
+        f"(gain: PSNR over {over})\n(time: relative to that of 1)"
+    )
 
 
 def _gain(spec: ModelSpec, test: str, baseline: str) -> float | None:
@@ -195,38 +188,28 @@ def _gain(spec: ModelSpec, test: str, baseline: str) -> float | None:
 
     for entry in weights.manifest().values():
         scores = entry.scores.get(test, {})
-        is_own = (entry.name, entry.model) == (spec.weights, spec.name)
-        own = scores.get("psnr" if is_own else spec.name)
-        naive = scores.get(baseline)
-        if own is not None and naive is not None and spec.name != baseline:
-            return own - naive
+        own = scores.get("psnr" if entry.name == spec.weights else spec.name)
+        if own is not None and baseline in scores and spec.name != baseline:
+            return own - scores[baseline]
     return None
 
 
 def _in_full(spec: ModelSpec, shown: dict[str, Any]) -> str:
-    fields = dict(shown)
-    if spec.task != "interpolate":
-        del fields["arbitrary_timestep"]
-    if not fields.get("steps"):  # not trained here
-        fields.pop("steps", None)
+    """Return a row for each property that the model has."""
     # Those of a file that was trained here are in its gains.
     tests = {} if "file" in shown else shown["scores"]
-    gains = {
-        "gained over its base": fields.pop("gained", None),
-        "gain over the naive picture": fields.pop("gain", None),
-    }
-    if fields.pop("timesteps", "") == "undecided":
-        fields["arbitrary_timestep"] = _UNDECIDED
-    fields |= {
+    lines = [f"{test}: {format_value('', scores)}" for test, scores in tests.items()]
+    fields = shown | {
         "task": _TASKS[spec.task],
         "parameters": f"{spec.parameters:,}",
-        "scores": "\n".join(starmap(_in_words, tests.items())),
-        **{name: f"{gain:+z.2f} dB" for name, gain in gains.items() if gain is not None},
+        "timesteps": _TIMES.get(shown.get("timesteps", "")),
+        "scores": "\n".join(lines),
         "origin": spec.origin,
     }
-    return field_rows(fields, 66)
-
-
-def _in_words(test: str, scores: Mapping[str, float]) -> str:
-    words = [f"{_WORDS.get(name, name)} {score:.4g}" for name, score in scores.items()]
-    return f"{test}: {', '.join(words)}"
+    if spec.task != "interpolate":
+        del fields["arbitrary_timestep"]
+    for name in ("gained", "gain"):
+        if fields.get(name) is not None:
+            fields[name] = f"{fields[name]:+z.2f} dB"
+    known = {name: value for name, value in fields.items() if value or value is False}
+    return field_rows(known, 66)

@@ -93,9 +93,15 @@ _LABELS = {
     "at": "new frames from",
     "half_precision": "16 bits",
     "bits_per_second": "bit rate",
-    "engines": "engines (ms)",
     "source_timing": "source rate",
     "why": "reason",
+    "gain": "gain over the naive picture",
+    "gained": "gained over its base",
+    "psnr": "PSNR in dB",
+    "detail": "share of the detail",
+    "blend": "blending",
+    "hold": "repeating the last",
+    "naive": "the naive picture",
 }
 """Labels of fields whose names are too short for people."""
 

@@ -32,7 +32,7 @@ _running: list[tuple[int, Job | None]] = []
 """The running jobs, None for a plan, each after the number of its thread, which is the same
 for all."""
 _used_by: int | None = None  # the process that has run the first job
-_latest = 0.0  # the time of the latest event
+_latest = time.monotonic()  # when the latest event came
 _PATIENCE = 60.0  # seconds for which a job waits for one whose events nobody takes
 
 

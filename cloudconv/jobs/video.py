@@ -219,7 +219,7 @@ def _weights(settings: Settings) -> Iterator[Path]:
         if file is not None:
             yield file
             continue
-        with suppress(ModelError):  # a method outside the registry, such as FFmpeg's
+        with suppress(ModelError):  # the command refuses an unknown model
             shipped = registry.spec(name).weights
             if shipped is not None:
                 yield weights.weights_folder() / weights.entry(shipped).file

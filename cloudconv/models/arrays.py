@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,10 +15,8 @@ from torch import Tensor
 from cloudconv.errors import PictureError
 from cloudconv.transfer import QUEUES, download
 
-_CHANNELS = (1, 3, 4)  # gray, RGB, and RGB with opacity
-_WHITE = {"uint8": 255, "uint16": 65535}  # the code of white; 1 for floating point
-# The most by which floating point may exceed 0 to 1, as after a resize with ringing.
-_OVERSHOOT = 0.25
+CHANNELS = (1, 3, 4)  # gray, RGB, and RGB with opacity
+_WHITE = {name: np.iinfo(name).max for name in ("uint8", "uint16")}  # else 1
 _TYPES = (*_WHITE, "float16", "bfloat16", "float32", "float64")
 _MODES = ("L", "RGB", "RGBA", "I;16")
 _BESIDE = ("icc_profile", "exif")  # colours and the orientation
@@ -27,10 +24,10 @@ _BESIDE = ("icc_profile", "exif")  # colours and the orientation
 
 @dataclass(frozen=True, slots=True)
 class PictureKind:
-    """The storage of a picture, into which new pictures are put.
+    """The storage of a picture or of a batch, into which new pictures are put.
 
-    The axis of the channels is 0 or 2, or None for gray without one. ``info`` is what a PIL
-    image has beside its samples; new images get it, too.
+    The axis of the channels is -3 or -1, or None for gray without one. ``info`` is what a
+    PIL image has beside its samples; new images get it, too.
     """
 
     library: Literal["numpy", "torch", "pillow"]
@@ -49,15 +46,9 @@ class PictureKind:
                 f"{other.dtype}."
             )
 
-    def from_floats(self, data: Tensor) -> Any:
-        """Return a picture from (C, H, W), nominally 0 to 1; integers are rounded."""
-        if self.dtype in _WHITE:
-            data = data.clamp(0, 1).mul(_WHITE[self.dtype]).round().to(torch.int32)
-        return self.stored(data)
-
     def stored(self, data: Tensor) -> Any:
-        """Return a picture of this kind from samples (C, H, W): inverts :func:`opened`."""
-        data = data[0] if self.axis is None else data.movedim(0, self.axis)
+        """Return a picture of this kind from (…, C, H, W): inverts :func:`opened`."""
+        data = data[0] if self.axis is None else data.movedim(-3, self.axis)
         if self.library == "torch":
             return data.to(self.device, getattr(torch, self.dtype)).contiguous()
         array = np.ascontiguousarray(data.cpu().numpy().astype(self.dtype))
@@ -68,24 +59,28 @@ class PictureKind:
         return image
 
 
-def opened(picture: Any) -> tuple[PictureKind, Tensor]:
+def opened(picture: Any, *, batches: bool = False) -> tuple[PictureKind, Tensor]:
     """Return the kind of a picture and its samples, (C, H, W) on the picture's device.
 
-    8 bits are uint8, 16 bits int32 (CUDA lacks most operations on uint16), and floating
-    point is float32, not clamped. The samples may share the picture's memory. Raises
-    PictureError for anything but an accepted picture.
+    With ``batches`` an array or tensor of several is (B, C, H, W). 8 bits are uint8, 16
+    bits int32 (CUDA lacks most operations on uint16), and floating point is float32, not
+    clamped. The samples may share the picture's memory. Raises PictureError for anything
+    but an accepted picture.
     """
-    library: Literal["numpy", "torch", "pillow"] = "numpy"
-    info: dict[str, bytes] = {}
-    device = None
-    samples = picture
-    if isinstance(picture, Tensor):
-        check_tensor(picture)
-        library, device = "torch", picture.device
-    elif isinstance(picture, Image.Image):
-        _check_image(picture)
-        library, samples = "pillow", np.asarray(picture)
+    if isinstance(picture, Image.Image):
+        if "transparency" in picture.info or picture.mode not in _MODES:
+            raise PictureError(
+                f"image-mode: PIL images may be {', '.join(_MODES)}, without a transparent "
+                f"colour, got {picture.mode}: convert it with convert('RGB'), or with "
+                "convert('RGBA') to keep opacity; of more than 8 bits give "
+                "np.asarray(picture) as uint16 or from 0 to 1."
+            )
         info = {name: picture.info[name] for name in _BESIDE if name in picture.info}
+        kind, data = opened(np.asarray(picture))
+        return replace(kind, library="pillow", info=info), data
+    is_tensor = isinstance(picture, Tensor)
+    if is_tensor:
+        check_tensor(picture)
     elif not isinstance(picture, np.ndarray):
         raise PictureError(
             "picture-type: Pictures are NumPy arrays, PyTorch tensors or PIL images, got "
@@ -96,53 +91,30 @@ def opened(picture: Any) -> tuple[PictureKind, Tensor]:
             "masked-samples: A picture has masked samples, and a new picture has no mask: "
             "fill them first, for example with picture.filled(0)."
         )
-    shape = tuple(samples.shape)
-    dtype = str(samples.dtype).removeprefix("torch.")
-    axis = _channel_axis(shape, first=library == "torch")
-    is_shaped = 0 not in shape and (len(shape) == 2 or axis is not None)
-    if not is_shaped or dtype not in _TYPES:
+    shape = tuple(picture.shape)
+    dtype = str(picture.dtype).removeprefix("torch.")
+    own = shape[1:] if batches and len(shape) == 4 else shape
+    axis = _channel_axis(own, first=is_tensor)
+    if 0 in shape or (len(own) != 2 and axis is None) or dtype not in _TYPES:
         raise PictureError(
             "picture-shape: Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 "
             f"channels, uint8, uint16 or floating point from 0 to 1, got {shape} {dtype}."
         )
-    kind = PictureKind(library, shape, dtype, axis, device, info)
-    if library != "torch":
-        samples = torch.from_numpy(np.array(samples, order="C"))
-    data = samples.detach()
+    if not is_tensor:
+        picture = torch.from_numpy(np.array(picture, order="C"))
+    kind = PictureKind(
+        "torch" if is_tensor else "numpy", shape, dtype, axis, picture.device
+    )
+    data = picture.detach()
     if dtype != "uint8":
         data = data.to(torch.int32 if dtype in _WHITE else torch.float32)
-    return kind, data[None] if axis is None else data.movedim(axis, 0)
-
-
-def _check_image(image: Image.Image) -> None:
-    if "transparency" in image.info or image.mode not in _MODES:
-        raise PictureError(
-            f"image-mode: PIL images may be {', '.join(_MODES)}, without a transparent "
-            f"colour, got {image.mode}: convert it with convert('RGB'), or with "
-            "convert('RGBA') to keep opacity; of more than 8 bits give np.asarray(picture) "
-            "as uint16 or from 0 to 1."
-        )
-
-
-def planes_of(samples: Tensor) -> tuple[list[Tensor], SampleCheck | None]:
-    """Return copies of the channels, (H, W) each, on their device, and their check.
-
-    Floating point is clamped to 0 to 1. Raises PictureError if floating-point samples are
-    not finite, or far outside 0 to 1; on a GPU the check raises this error later.
-    """
-    check = None
-    if samples.is_floating_point():
-        check = SampleCheck(samples, _OVERSHOOT)
-        samples = samples.clamp(0, 1)
-    return [plane.clone() for plane in samples], check
+    return kind, data[None] if axis is None else data.movedim(axis, -3)
 
 
 def check_tensor(tensor: Tensor) -> None:
     """Refuse a tensor that has no samples in memory, or stores them in another way."""
-    is_dense = tensor.layout == torch.strided and not (
-        tensor.is_nested or tensor.is_quantized
-    )
-    if not is_dense or tensor.is_meta or not tensor.numel():
+    is_plain = tensor.layout == torch.strided and not tensor.is_quantized
+    if not is_plain or tensor.is_nested or tensor.is_meta or not tensor.numel():
         raise PictureError(
             "tensor-without-samples: A tensor must have at least one picture, with all "
             "samples in memory: empty, sparse, nested and quantized tensors, and tensors "
@@ -171,7 +143,7 @@ class SampleCheck:
     A GPU checks samples while the CPU continues, so the result of the check is read later.
     """
 
-    def __init__(self, samples: Tensor, overshoot: float | None = None) -> None:
+    def __init__(self, samples: Tensor, overshoot: float = math.inf) -> None:
         self._overshoot = overshoot
         self._extremes = download([torch.stack(torch.aminmax(samples.float()))])
         if samples.device.type not in QUEUES:
@@ -188,8 +160,7 @@ class SampleCheck:
                 "picture-not-finite: A picture has samples that are not finite (NaN or "
                 "infinity): replace these first."
             )
-        overshoot = self._overshoot
-        if overshoot is not None and (least < -overshoot or most > 1 + overshoot):
+        if least < -self._overshoot or most > 1 + self._overshoot:
             raise PictureError(
                 "picture-range: Floating-point pictures have samples from 0 to 1, got "
                 f"{least:.4g} to {most:.4g}: divide samples from 0 to 255 by 255, make "
@@ -210,8 +181,6 @@ def each_of(pictures: Any) -> Any:
     Raises PictureError for a single picture, and for no iterable.
     """
     is_several = isinstance(pictures, Iterable) and not isinstance(pictures, Image.Image)
-    if isinstance(pictures, Tensor):
-        check_tensor(pictures)
     if isinstance(pictures, np.ndarray | Tensor):
         is_several = pictures.ndim > 2 and _channel_axis(pictures.shape) is None
     if not is_several:
@@ -235,43 +204,29 @@ def picture_between(
     ``device``. Raises PictureError for unknown or different kinds or numbers, or a sample
     that is not finite.
     """
-    are_batches = [getattr(pictures, "ndim", 0) == 4 for pictures in inputs]
-    batches = [
-        [*each_of(pictures)] if is_batch else [pictures]
-        for pictures, is_batch in zip(inputs, are_batches, strict=True)
-    ]
-    counts = sorted({len(batch) for batch in batches})
-    if len(counts) > 1 or counts == [0] or len({*are_batches}) > 1:
-        raise PictureError(
-            f"batch-lengths: The batches have {' and '.join(map(str, counts))} pictures: "
-            "give pictures, or batches of one length."
-        )
-    every = [opened(picture) for picture in chain.from_iterable(batches)]
+    every = [opened(picture, batches=True) for picture in inputs]
     kind = every[0][0]
     for number, (other, _) in enumerate(every):
         kind.check(other, number)
     data = torch.stack([samples for _, samples in every]).to(torch.float32)
     check = SampleCheck(data)
-    data = data.div(_WHITE.get(kind.dtype, 1)).to(device)
-    is_gray = data.shape[1] == 1
-    if is_gray:
-        data = data.expand(-1, 3, -1, -1)
-    new = interpolate([batch.contiguous() for batch in data.chunk(len(inputs))])
+    channels = data.shape[-3]
+    white = _WHITE.get(kind.dtype, 1)
+    colours = data.flatten(0, -4).div(white).to(device)
+    colours = colours.expand(-1, max(channels, 3), -1, -1)
+    new = interpolate([batch.contiguous() for batch in colours.chunk(len(inputs))])
     check.finish()
-    if is_gray:
+    if channels == 1:
         new = new.mean(1, keepdim=True)
-    stored = [kind.from_floats(picture) for picture in new]
-    if not are_batches[0]:
-        return stored[0]
-    return torch.stack(stored) if kind.library == "torch" else np.stack(stored)
+    if kind.dtype in _WHITE:
+        new = new.clamp(0, 1).mul(white).round().to(torch.int32)
+    return kind.stored(new.view(*data.shape[1:-3], *new.shape[1:]))
 
 
 def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
-    """Return the axis of the channels, 0 or 2.
+    """Return the axis of the channels, -3 or -1.
 
-    If both are possible, the result is 0 if ``first``, else 2.
+    If both are possible, the result is -3 if ``first``, else -1.
     """
-    if len(shape) != 3:
-        return None
-    axes = [axis for axis in (0, 2) if shape[axis] in _CHANNELS]
-    return min(axes, default=None) if first else max(axes, default=None)
+    axes = (-3, -1) if first else (-1, -3)
+    return next((k for k in axes if len(shape) == 3 and shape[k] in CHANNELS), None)

@@ -30,20 +30,14 @@ from cloudconv.report.data import (
     frames_ahead,
 )
 
-POINTS = 1500  # the largest number of frames that a chart draws; a screen has fewer columns
-
 _COLORS = 8
-# Units on each side of the drawing; the box on the page sets the real proportions.
 _SIDE = 1000
+"""Units on each side of the drawing, and the most frames that it shows; the box on the page
+sets the real proportions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """The scores of one method; ``color`` is the number of its colour, 0 for the model."""
-
-    name: str
-    values: Sequence[float | None]
-    color: int
+Line = tuple[str, int, Sequence[float | None]]
+"""A method, the number of its colour, 0 for the model, and its scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +94,11 @@ def _chart(data: ScorePage, colors: Mapping[str, int]) -> Chart | None:
     """Return the chart over time, or over the frames ahead; None without scored frames."""
     steps = data.horizons
     rows = _drawn(data)
-    lines = []
+    lines: list[Line] = []
     if steps:
         for name, by_step in data.methods.items():
             values = [by_step[str(step)].get("psnr") for step in steps]
-            lines.append(Line(name, values, colors[name]))
+            lines.append((name, colors[name], values))
         labels = [frames_ahead(step) for step in steps]
         ticks = [(step, str(step)) for step in steps[:: ceil(len(steps) / 12)]]
         return Chart("PSNR by frames ahead", steps, labels, ticks, lines)
@@ -112,7 +106,7 @@ def _chart(data: ScorePage, colors: Mapping[str, int]) -> Chart | None:
         return None
     for name in data.methods:
         values = [row.scores[name]["psnr"] for row in rows]
-        lines.append(Line(name, values, colors[name]))
+        lines.append((name, colors[name], values))
     times = [round(float(row.time), 6) for row in rows]
     labels = [f"{float(row.time):.3f} s, frame {row.index}" for row in rows]
     times_named = [(t, f"{t:g} s") for t in round_numbers(times[0], times[-1], 8)]
@@ -121,13 +115,13 @@ def _chart(data: ScorePage, colors: Mapping[str, int]) -> Chart | None:
 
 
 def _drawn(data: ScorePage) -> list[Row]:
-    """Return at most :data:`POINTS` rows: the model's worst frame of each neighbourhood."""
+    """Return at most :data:`_SIDE` rows: the model's worst frame of each neighbourhood."""
 
     def psnr(row: Row) -> float:
         score = row.scores[data.model]["psnr"]
         return inf if score is None else score
 
-    size = ceil(len(data.rows) / POINTS) or 1
+    size = ceil(len(data.rows) / _SIDE) or 1
     return [min(data.rows[k : k + size], key=psnr) for k in range(0, len(data.rows), size)]
 
 
@@ -180,9 +174,9 @@ def draw(chart: Chart) -> dict[str, Any]:
     def to_y(y: float) -> float:
         return (1 - (min(max(y, low), high) - low) / (high - low)) * _SIDE
 
-    def path(line: Line) -> str:
+    def path(values: Sequence[float | None]) -> str:
         drawn = ""
-        points = zip(chart.x, line.values, strict=True)
+        points = zip(chart.x, values, strict=True)
         for is_known, run in groupby(points, lambda point: _is_known(point[1])):
             if is_known:
                 places = [f"{to_x(x):.1f} {to_y(y or 0):.1f}" for x, y in run]
@@ -191,7 +185,7 @@ def draw(chart: Chart) -> dict[str, Any]:
                 drawn += "M" + "L".join(places) + ("h0" if len(places) == 1 else "")
         return drawn
 
-    lines = sorted(chart.lines, key=lambda line: -line.color)  # the model's last, so on top
+    lines = sorted(chart.lines, key=lambda line: -line[1])  # the model's last, so on top
     return {
         "chart": chart,
         "side": _SIDE,
@@ -201,7 +195,7 @@ def draw(chart: Chart) -> dict[str, Any]:
         ],
         "grid": [f"M0 {to_y(y):.1f}H{_SIDE}" for y in levels if low < y < high],
         "marks": [f"M{to_x(x):.1f} 0V{_SIDE}" for x in chart.marks if left <= x <= right],
-        "lines": [(line, path(line)) for line in lines],
+        "lines": [(color, path(values)) for _, color, values in lines],
     }
 
 
@@ -212,9 +206,9 @@ def _is_known(score: float | None) -> TypeGuard[float]:
 def _chart_data(chart: Chart) -> dict[str, Any]:
     """Return the data of a chart for the page's script, ready for JSON."""
     lines = []
-    for line in chart.lines:
-        values = [round(score, 2) if _is_known(score) else None for score in line.values]
-        lines.append({"name": line.name, "color": line.color, "values": values})
+    for name, color, scores in chart.lines:
+        values = [round(score, 2) if _is_known(score) else None for score in scores]
+        lines.append({"name": name, "color": color, "values": values})
     return {"x": chart.x, "labels": chart.labels, "lines": lines}
 
 
@@ -223,7 +217,7 @@ def _range(chart: Chart) -> tuple[float, float]:
 
     Perfect frames, at the upper edge, do not count.
     """
-    every = chain.from_iterable(line.values for line in chart.lines)
+    every = chain.from_iterable(values for _, _, values in chart.lines)
     scores = [score for score in every if _is_known(score)]
     inside = [score for score in scores if score < PERFECT - 0.01] or scores or [0.0]
     low = min(inside)

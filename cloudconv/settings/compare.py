@@ -27,22 +27,11 @@ FAULT = "fault"
 """The metric that ``extrapolate`` chooses by; computed by default for forecasts only."""
 
 METRICS = (
-    *(
-        "psnr",
-        "ssim",
-        "l2",
-        "gdl",
-        "sharpness",
-        "texture",
-        FAULT,
-        "flicker",
-        *SEQUENCE_METRICS,
-    ),
+    *("psnr", "ssim", "l2", "gdl", "sharpness", "texture"),
+    *(FAULT, "flicker", *SEQUENCE_METRICS),
 )
 _SLOW = (FAULT, *SEQUENCE_METRICS)
 DEFAULT_METRICS = tuple(name for name in METRICS if name not in _SLOW)
-
-"""The method that uses FFmpeg's filter of this name instead of a model."""
 
 _WITH_OPTIONS = re.compile(r"(.+?)((?::\w+=[^:=]*)+)")
 

@@ -30,9 +30,6 @@ on_machine = partial(option, group=MACHINE)
 of_device = partial(on_machine, metavar="NAME", parse=values.device, pinned=False)
 of_run = partial(option, group=RUN, pinned=False)
 
-MOST_THREADS = 256
-"""The largest number of threads; more may exhaust a system before the work starts."""
-
 DEFAULT_MODEL = "cloud-best"  # the interpolator that is used by default
 
 INPUT = "Read a video, an animation, a folder or pattern of pictures, or - for stdin."
@@ -156,10 +153,10 @@ class Machine(Settings):
         "Compute in this number format: auto, fp32, bf16 or fp16.", "NAME", default="auto"
     )
     threads: int | None = on_machine(
-        f"Use N CPU threads, at most {MOST_THREADS}.",
+        f"Use N CPU threads, at most {values.MOST_AT_ONCE}.",
         "N",
         least=1,
-        most=MOST_THREADS,
+        most=values.MOST_AT_ONCE,
         shown="all cores",
     )
 

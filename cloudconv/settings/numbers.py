@@ -14,7 +14,7 @@ from cloudconv.messages import short
 from cloudconv.timemap import LEAST_SPEED, MOST_SPEED, Point
 
 _LONGEST_NUMBER = 60  # characters
-_TOO_LARGE = 10**12
+MOST = 1_000_000_000  # the largest number of an option without a limit of its own
 _NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+|\d+/\d+", re.ASCII)
 _UNITS = re.compile(
     r"(?=.)(?:(\d{1,6}(?:\.\d{1,40})?) ?h ?)?(?:(\d{1,8}(?:\.\d{1,40})?) ?m ?)?"
@@ -128,7 +128,7 @@ def _number(value: Fraction | float | str) -> Fraction | None:
         return value
     text = str(value).strip()
     if isinstance(value, float) and not re.fullmatch(r"\d+\.\d{1,9}", text):
-        if not 0 <= value < _TOO_LARGE:  # also if not a number
+        if not 0 <= value < MOST:  # also if not a number
             return None
         return _near(Fraction(value))
     if (
@@ -138,7 +138,7 @@ def _number(value: Fraction | float | str) -> Fraction | None:
     ):
         return None
     number = Fraction(text.rstrip("."))
-    return number if number < _TOO_LARGE else None
+    return number if number < MOST else None
 
 
 def _near(number: Fraction) -> Fraction:

@@ -20,11 +20,10 @@ from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, ge
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import did_you_mean, flag, keep_name, listed
+from cloudconv.settings.numbers import MOST
 from cloudconv.settings.values import as_file, check_name, names, split_path
 
 _MOST_BITS = 256  # of a number, or of numerator and denominator of a fraction
-
-MOST = 1_000_000_000  # the largest whole number that an option without ``most`` accepts
 
 
 @dataclass(frozen=True, slots=True)

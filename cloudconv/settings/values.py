@@ -214,16 +214,17 @@ def scale(value: float | str) -> float:
     return number
 
 
-MOST_WORKERS = 256
+MOST_AT_ONCE = 256
+"""The most threads, or processes; more may exhaust a system before the work starts."""
 
 
 def workers(value: object) -> str:
     """Check and return ``local``, ``local:N``, ``ray`` or ``ray:ADDRESS``."""
     match = re.fullmatch(r"local(?::([0-9]{1,6}))?|ray(?::(.+))?", str(value))
-    if match is None or (match[1] and not 1 <= int(match[1]) <= MOST_WORKERS):
+    if match is None or (match[1] and not 1 <= int(match[1]) <= MOST_AT_ONCE):
         raise SettingsError(
             f"unknown-workers: There are no workers called {value!r}: use local, local:N "
-            f"(1 to {MOST_WORKERS} processes on this machine), ray or ray:ADDRESS."
+            f"(1 to {MOST_AT_ONCE} processes on this machine), ray or ray:ADDRESS."
         )
     return str(value)
 
@@ -251,11 +252,13 @@ Span = tuple[Fraction, Fraction]
 WHOLE: tuple[Span, ...] = ((Fraction(0), Fraction(1)),)
 
 HELD_BACK: tuple[Span, ...] = tuple(
-    (Fraction(a, 100), Fraction(b, 100)) for a, b in ((30, 36), (64, 70), (94, 100))
+    (Fraction(begin, 100), Fraction(begin + 6, 100)) for begin in (30, 64, 94)
 )
 """Parts of each clip to validate on, if no others were given."""
 
-HELD_LAST: tuple[Span, ...] = ((Fraction(82, 100), Fraction(1)),)
+HELD_LAST: tuple[Span, ...] = (
+    (1 - sum((b - a for a, b in HELD_BACK), Fraction()), Fraction(1)),
+)
 """The same length in one part, for clips in which three parts would be too short for a
 window."""
 

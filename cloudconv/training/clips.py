@@ -72,12 +72,8 @@ class TrainingClip:
         return [(ceil(a * frames), ceil(b * frames)) for a, b in self.spans]
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Samples, (B, L, 3, crop, crop) uint8 RGB, and their numbers in windows, (B, L)."""
-
-    frames: Tensor
-    indices: Tensor
+Batch = tuple[Tensor, Tensor]
+"""Samples, (B, L, 3, crop, crop) uint8 RGB, and their numbers in windows, (B, L)."""
 
 
 def open_clips(
@@ -324,7 +320,7 @@ def batches(
             )
         for row in list(zip(*columns, strict=True))[skip:]:
             frames, indices = zip(*row, strict=True)
-            yield Batch(torch.stack(frames), torch.stack(indices))
+            yield torch.stack(frames), torch.stack(indices)
         done += 1
         skip = 0
 

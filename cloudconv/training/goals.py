@@ -19,7 +19,6 @@ from cloudconv.models.ops import pad_to_multiple
 from cloudconv.models.pair import Pair
 
 _NEAR = 2.0  # exponent of a uniform random number, so that near horizons are more frequent
-_LAST_HORIZON = 6  # the default farthest horizon of a model that takes the horizon as input
 _NO_OUTER_FRAME = 0.05  # how often a sample has no frame before the pair, or after it
 
 
@@ -233,7 +232,7 @@ def goal_for(spec: ModelSpec, *, rollout: int | None, gap: int) -> Goal[Any]:
     if spec.task == "reconstruct":
         return Reconstruction()
     if spec.cls.takes_horizon:
-        return Direct(spec, rollout or _LAST_HORIZON)
+        return Direct(spec, rollout or 1)
     return Forecast(spec, rollout or 1)
 
 

@@ -33,7 +33,6 @@ from cloudconv.transfer import upload
 # A checkpoint is this line, a sealed line that can be read without the tensors, and the
 # state.
 _KIND = b"cloudconv checkpoint 9\n"
-_LONGEST_HEAD = 1 << 16  # bytes
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UnpicklingError)
 
 _WARM_UP = 50  # steps over which the learning rate rises
@@ -250,7 +249,7 @@ class Trainer:
     def _advance(self, batch: Batch) -> None:
         for group in self._optimiser.param_groups:
             group["lr"] = self.rate * _rate(self.step, self.done)
-        frames, indices = upload([batch.frames, batch.indices], self.device)
+        frames, indices = upload(batch, self.device)
         frames = padded(frames.float().div_(255), self.model.spec.multiple)
         predictions = within_memory(
             lambda: self._gradients(frames, indices), self.precision
@@ -420,9 +419,10 @@ def written_outputs(path: Path) -> list[str]:
 
 
 def _head(path: Path, file: BinaryIO) -> dict[str, Any]:
-    kind = file.read(len(_KIND))
-    head = unsealed(file.readline(_LONGEST_HEAD))
-    if kind != _KIND or head is None:
+    if file.read(len(_KIND)) != _KIND:
+        raise _damaged(path)
+    head = unsealed(file.readline())
+    if head is None:
         raise _damaged(path)
     return head
 

@@ -11,8 +11,9 @@ from cloudconv.metrics import SSIM_WINDOW, ssim_terms
 from cloudconv.models.ops import laplacian_pyramid
 from cloudconv.settings.values import ADVERSARIAL, loss_terms
 
-_CHARBONNIER = 1e-3  # error at which the loss changes from squared to absolute
-_PSNR_SCALE = 1e6  # factor of the squared error; errors below 1/factor (60 dB) count little
+# A small error, of 60 dB: there charbonnier changes from squared to absolute, and psnr
+# counts little.
+_SMALL = 1e-3
 _LEVELS = 4  # number of levels of the Laplacian pyramid
 # Added to the divisor of a relative loss, so that still items do not dominate.
 _FLOOR = 2 / 255
@@ -30,7 +31,7 @@ def l2(picture: Tensor, truth: Tensor) -> Tensor:
 
 def charbonnier(picture: Tensor, truth: Tensor) -> Tensor:
     """Return the mean of ``sqrt(d² + 10⁻⁶)``, l1 smooth at 0 (Charbonnier et al. 1994)."""
-    return ((picture - truth).square() + _CHARBONNIER**2).sqrt().mean(dim=(1, 2, 3))
+    return ((picture - truth).square() + _SMALL**2).sqrt().mean(dim=(1, 2, 3))
 
 
 def ssim(picture: Tensor, truth: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ def laplacian(picture: Tensor, truth: Tensor) -> Tensor:
 
 def psnr(picture: Tensor, truth: Tensor) -> Tensor:
     """Return ``ln(1 + 10⁶·MSE)``, so that each decibel up to 60 dB counts the same."""
-    return (l2(picture, truth) * _PSNR_SCALE).log1p()
+    return (l2(picture, truth) / _SMALL**2).log1p()
 
 
 TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -216,7 +216,7 @@ class Fork:
 
     def __init__(self, command: list[str], *, stderr: IO[bytes], **_: Any) -> None:
         said = f"/proc/{os.getpid()}/fd/{stderr.fileno()}"
-        self._process = copied(_convert, said, *command[-2:])
+        self._process = copied(_convert, said, *command[-3:])
 
     def __enter__(self) -> Self:
         return self

@@ -42,6 +42,7 @@ def test_json_has_all_facts_and_no_problems():
     assert data["auto"]["model"] == DEFAULT_MODEL
     assert data["auto"]["encoders"][".mp4"] == "libx264"
     assert set(data["auto"]["sizes"]) == set(SIZES)
+    assert data["extras"] == {name: version_of(name) for name in ("ray", "imageio-ffmpeg")}
     assert data["devices"][0]["float32"] in (PYTORCH, f"ncnn {data['packages']['ncnn']}")
 
 
@@ -75,6 +76,8 @@ def test_this_cpu_passes():
     checks = {check["name"]: (check["status"], check["detail"]) for check in result}
     assert "failed" not in {status for status, _ in checks.values()}
     assert "frames/s at 640x360" in checks["speed"][1]
+    assert checks["cloud-best fp16"][0] == "absent"  # no CPU computes in it
+    assert checks["cloud-best bf16"][0] == "ok"
     shipped = [s.name for s in registry.MODELS if s.task == "interpolate" and s.weights]
     assert {
         f"{name} {precision}" for name in shipped for precision in ("fp32", "bf16", "fp16")
@@ -108,11 +111,13 @@ def test_wrong_frames_are_found(monkeypatch, fault, said):
         return Broken(fault if dtype == torch.bfloat16 else "none")
 
     monkeypatch.setattr(registry, "load", loaded)
-    expected = partial(doctor_job._made, DEFAULT_MODEL, CPU, "fp32")
-    spec = registry.spec(DEFAULT_MODEL)
-    good, bad = (
-        doctor_job._tried("a", partial(doctor_job._parity, CPU, spec, precision, expected))
+    expected, other = (
+        partial(doctor_job._made, DEFAULT_MODEL, CPU, precision)
         for precision in ("fp32", "bf16")
+    )
+    good, bad = (
+        doctor_job._tried("a", partial(doctor_job._parity, made, expected))
+        for made in (expected, other)
     )
     assert good == Check("a", "ok", "equal")
     assert bad.status == "failed"

@@ -46,9 +46,7 @@ def slower(monkeypatch):
 
 
 @needs_ncnn
-@pytest.mark.parametrize(
-    ("ratio", "engine"), [(0.5, NCNN), (1.05, NCNN), (1.1, NCNN), (1.2, PYTORCH)]
-)
+@pytest.mark.parametrize(("ratio", "engine"), [(1.05, NCNN), (1.2, PYTORCH)])
 def test_another_engine_than_the_usual_one_must_be_faster_by_a_tenth(slower, ratio, engine):
     slower(ratio)
     assert fastest(64, 43200) == engine
@@ -89,7 +87,7 @@ def test_another_processor_or_version_is_measured_anew(slower, monkeypatch, chan
 
 
 @needs_ncnn
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": 1}', b"\xff" * 100])
+@pytest.mark.parametrize("content", [b"{", b'{"a": 1}', b"\xff" * 100])
 def test_a_damaged_cache_is_replaced(slower, cache, content):
     cache.mkdir()
     (cache / "engines.json").write_bytes(content)
@@ -124,26 +122,6 @@ def test_an_engine_that_is_set_and_missing_is_an_error(monkeypatch):
     monkeypatch.setattr(engines, "usual_engine", lambda: PYTORCH)
     with pytest.raises(DeviceError, match="ncnn, which is not installed"):
         fastest(64, 43200)
-
-
-def test_without_ncnn_nothing_is_measured(monkeypatch, slower):
-    calls = slower(2)
-    monkeypatch.setattr(engines, "usual_engine", lambda: PYTORCH)
-    assert fastest(64, 43200) == PYTORCH
-    assert calls == []
-
-
-@needs_ncnn
-def test_a_recorded_engine_is_used_and_nothing_is_measured(slower):
-    calls = slower(0.5)
-    chosen = Engines()
-    chosen.use({"64": PYTORCH, "96": NCNN})
-    chosen.choose(lambda: chosen.of(64, 100), 2.0)
-    assert chosen.of(64, 43200) == chosen.of(64, 10) == PYTORCH
-    assert chosen.of(96, 10) == NCNN
-    assert calls == []
-    with pytest.raises(DeviceError, match=r"with ncnn 0, and here is .*start again"):
-        chosen.use({"64": "ncnn 0"})
 
 
 @needs_ncnn

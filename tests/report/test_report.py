@@ -18,7 +18,6 @@ from cloudconv.report.data import (
 )
 from cloudconv.report.page import (
     Chart,
-    Line,
     draw,
     frame_card,
     jpeg,
@@ -298,7 +297,7 @@ def test_axis_steps_are_round_numbers_that_cover_the_range(low, high):
 
 
 def test_perfect_frames_do_not_stretch_the_axis_of_a_chart():
-    line = Line("rife-4.6", [30.0, 34.0, 100.0], 0)
+    line = ("rife-4.6", 0, [30.0, 34.0, 100.0])
     levels = draw(Chart("PSNR", [0, 1, 2], ["", "", ""], [], [line]))["levels"]
     assert [float(text) for _, text in levels] == [30, 31, 32, 33, 34]
 

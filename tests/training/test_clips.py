@@ -137,17 +137,16 @@ def test_batches_can_be_resumed_at_any_step(tmp_path):
     all_of_them = list(islice(made(), 7))
     for position in (0, 2, 3, 5):
         again = next(made(position))
-        assert torch.equal(again.frames, all_of_them[position].frames)
-        assert torch.equal(again.indices, all_of_them[position].indices)
-    assert not torch.equal(next(made(seed=6)).frames, all_of_them[0].frames)
+        assert all(map(torch.equal, again, all_of_them[position]))
+    assert not torch.equal(next(made(seed=6))[0], all_of_them[0][0])
 
 
 def test_samples_are_flipped_turned_and_reversed(tmp_path):
     options = {"augment": True, "reversal": True, "crops": 16, "batch": 1, "crop": 24}
     drawn = windows(moving(tmp_path / "a.mkv", step=2), length=2, **options)
     ways = set()
-    for batch in islice(batches(drawn), 32):
-        first, second = batch.frames[0, :, 0].float()
+    for frames, _ in islice(batches(drawn), 32):
+        first, second = frames[0, :, 0].float()
         errors = {
             "right": (second[:, 2:] - first[:, :-2]).abs().mean(),
             "left": (second[:, :-2] - first[:, 2:]).abs().mean(),
@@ -239,7 +238,7 @@ def test_marks_have_one_place_in_all_frames_and_cover_a_small_part(tmp_path):
     # They are added with the given probability.
     clip = moving(tmp_path / "a.mkv", 12)
     one, other = (
-        next(batches(windows(clip, batch=1, crops=1, crop=32, overlays=share))).frames
+        next(batches(windows(clip, batch=1, crops=1, crop=32, overlays=share)))[0]
         for share in (1.0, 0.0)
     )
     assert not torch.equal(one, other)

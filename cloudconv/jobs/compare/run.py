@@ -26,7 +26,7 @@ from cloudconv.jobs.compare.plan import (
     CompareResult,
     decide,
 )
-from cloudconv.jobs.compare.score import ScoredFrame, Scorer, losses, verdict
+from cloudconv.jobs.compare.score import ScoredFrame, Scorer, losses, mean_scores, verdict
 from cloudconv.jobs.drawn import as_shown, drawn_frame, drawn_video, even, label
 from cloudconv.jobs.reports import PAGE, finish_report, opened_report
 from cloudconv.media.reading.identity import check_unchanged
@@ -93,7 +93,7 @@ def run(warnings: Warnings, settings: CompareSettings) -> Job:
             scored_frames=len(rows),
             skipped_frames=skipped + clip.left_out,
             cuts=[float(cut - start) for cut in clip.cuts],
-            filmed={} if plan.forecasts else scorer.filmed.means(),
+            filmed={} if plan.forecasts else mean_scores(scorer.filmed),
             per_frame=[row.as_json() for row in rows],
             verdict=verdict(plan.judged, plan.baseline, rows),
             wall_seconds=time.monotonic() - began,
@@ -126,7 +126,7 @@ def _means(
     steps = range(1, (_reached(rows) or 1) + 1)
     result: dict[str, dict[str, Any]] = {}
     for name, scores in scorer.scores.items():
-        means = {str(step): scores[step - 1].means() for step in steps}
+        means = {str(step): mean_scores(scores[step - 1]) for step in steps}
         result[name] = means if plan.forecasts else means["1"]
     return result
 

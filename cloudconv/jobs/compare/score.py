@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -76,27 +77,23 @@ class SequenceMeter:
         return [("vmaf", score) for is_new, score in pairs if is_new]
 
 
-class Scores:
-    """The sums of the scores in ``wanted``."""
+Scores = dict[str, list[float]]
+"""The scores of all frames, by the name of the metric."""
 
-    def __init__(self, wanted: Sequence[str]) -> None:
-        self._sums = {name: (0.0, 0) for name in wanted}
 
-    def add(self, values: Values) -> None:
-        """Add the scores of a frame."""
-        for name, value in values:
-            if name in self._sums:
-                total, count = self._sums[name]
-                self._sums[name] = total + value, count + 1
+def _add(scores: Scores, values: Values) -> None:
+    for name, value in values:
+        if name in scores:
+            scores[name].append(value)
 
-    def means(self) -> dict[str, float | None]:
-        """Return the mean of each metric over the made frames; None without frames."""
-        sums = self._sums.items()
-        return {name: total / count if count > 0 else None for name, (total, count) in sums}
+
+def mean_scores(scores: Scores) -> dict[str, float | None]:
+    """Return the mean of each metric over the made frames; None without frames."""
+    return {name: fmean(own) if own else None for name, own in scores.items()}
 
 
 class Scorer:
-    """A set of methods, and the sums of the scores of the frames that they make.
+    """A set of methods, and the scores of the frames that they make.
 
     ``scores`` has a list for each method: an entry for each horizon, or one. ``filmed`` has
     the texture of the true frames.
@@ -108,8 +105,10 @@ class Scorer:
         self._meters = {name: SequenceMeter(plan.metrics) for name in plan.methods}
         steps = range(plan.settings.horizon or 1)
         scored = (*plan.metrics, "seconds_per_frame")
-        self.scores = {name: [Scores(scored) for _ in steps] for name in plan.methods}
-        self.filmed = Scores(["texture"] if "texture" in plan.metrics else [])
+        self.scores: dict[str, list[Scores]] = {}
+        for name in plan.methods:
+            self.scores[name] = [{key: [] for key in scored} for _ in steps]
+        self.filmed: Scores = {key: [] for key in plan.metrics if key == "texture"}
 
     def score(self, excerpt: Excerpt) -> Iterator[ScoredFrame]:
         """Make and score the frames of the next excerpt.
@@ -118,7 +117,7 @@ class Scorer:
         """
         if not excerpt.scored:
             for name, meter in self._meters.items():
-                self.scores[name][0].add(meter.interrupt())
+                _add(self.scores[name][0], meter.interrupt())
             return
         ahead = self._plan.forecasts
         frames = excerpt.frames
@@ -128,7 +127,7 @@ class Scorer:
         neighbours = [kept.rgb, *([] if ahead else [as_rgb(frames[-1])])]
         texture = _texture_between(self._plan.metrics, neighbours)
         for name, meter in self._meters.items():
-            self.scores[name][0].add(meter.follow(kept, kept))
+            _add(self.scores[name][0], meter.follow(kept, kept))
         if not ahead:  # no report shows the frame before a forecast
             yield ScoredFrame(
                 frames[0].duration, kept.rgb, dict.fromkeys(self._makers, kept.rgb), None
@@ -137,18 +136,17 @@ class Scorer:
         for number, k in enumerate(excerpt.scored):
             truth = ShownFrame(as_rgb(frames[k]), frames[k])
             if texture is not None and not ahead:
-                self.filmed.add(_texture(truth.rgb, texture).items())
+                _add(self.filmed, _texture(truth.rgb, texture).items())
             frames_shown: dict[str, Tensor] = {}
             curves: dict[str, Mapping[str, float]] = {}
             for name, meter in self._meters.items():
                 scored_frame, seconds = next(making[name])
                 scores = self.scores[name][number if ahead else 0]
                 if k != last + 1:
-                    self.scores[name][0].add(meter.interrupt())
-                scores.add(meter.follow(truth, scored_frame))
+                    _add(self.scores[name][0], meter.interrupt())
+                _add(scores, meter.follow(truth, scored_frame))
                 values = self._values(truth, scored_frame, kept.rgb, texture)
-                scores.add(values.items())
-                scores.add([("seconds_per_frame", seconds)])
+                _add(scores, [*values.items(), ("seconds_per_frame", seconds)])
                 frames_shown[name] = scored_frame.rgb
                 curves[name] = values
             row = self._row(excerpt.items[k], number + 1 if ahead else None, curves)
@@ -157,7 +155,8 @@ class Scorer:
         if not ahead:
             complete = last == len(excerpt.items) - 2
             for name, meter in self._meters.items():
-                self.scores[name][0].add(meter.flicker() if complete else meter.interrupt())
+                rest = meter.flicker() if complete else meter.interrupt()
+                _add(self.scores[name][0], rest)
 
     def _row(
         self,

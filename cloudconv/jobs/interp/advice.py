@@ -68,9 +68,7 @@ def rate_warnings(
     if settings.shutter or rate is None or shows.speed is None or is_unknown:
         return
     source = "source" if settings.slowmo is None else "slowed source"
-    mean = timing.frames / (timing.end - timing.start)
-    # A gap of days gives a rate of nearly 0.
-    own = (timing.rate or mean.limit_denominator(1000) or mean) * shows.speed
+    own = (timing.rate or timing.frames / (timing.end - timing.start)) * shows.speed
     factor = rate / own
     if factor < 1 and (timing.rate is None or factor.numerator == 1):
         yield Warned(

@@ -40,25 +40,24 @@ def foresee(plan: InterpPlan) -> Iterator[dict[str, str]]:
     with open_source(plan, unused) as source:
         tasks = [*islice(schedule(frames_of(plan, source), request), _TASKS)]
     new = [task for task in tasks if task.is_new]
-    share = len(new) / max(len(tasks), 1) if slow is None else slow
-    if not new or not share:
+    if not new or slow == 0:
         return
+    share = slow or len(new) / len(tasks)
     size = plan.info.width * plan.info.height
-    part = (_PIXELS / size) ** 0.5
-    if part < 1 and plan.device.type == "cpu" and not plan.request.shutter:
-        new = [task.of(partial(_reduced, part=part)) for task in new]
+    if size > _PIXELS and plan.device.type == "cpu" and not request.shutter:
+        reduced = partial(_reduced, part=(_PIXELS / size) ** 0.5)
+        new = [task.of(reduced) for task in new]
     renderer = renderer_of(plan, unused)
     seconds = _timed(renderer, new[:1])  # which also starts the device
     if time.monotonic() - began + _NEW * seconds < _SECONDS:
         seconds = _timed(renderer, new[:_NEW])
     seconds *= (size / (new[0].left.width * new[0].left.height)) / plan.workers.count
     each = f"{seconds:.2g} s a new frame"
-    if plan.expected is None:
-        yield {"time": f"{each} (measured)"}
-        return
-    count = round(plan.expected * share)
-    here = f"about {clock(count * seconds)} here"
-    yield {"time": f"{here}: {each}, {counted(count, 'new frame')} (measured)"}
+    if plan.expected is not None:
+        count = round(plan.expected * share)
+        here = f"about {clock(count * seconds)} here"
+        each = f"{here}: {each}, {counted(count, 'new frame')}"
+    yield {"time": f"{each} (measured)"}
 
 
 def _slow_share(parts: Sequence[Mapping[str, float]] | None) -> float | None:

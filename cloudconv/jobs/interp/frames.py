@@ -16,12 +16,12 @@ from cloudconv.errors import PictureError
 from cloudconv.media.frames.frame import ColorTags, Frame
 from cloudconv.models import registry
 from cloudconv.models.arrays import (
+    CHANNELS,
     PictureKind,
     SampleCheck,
     each_of,
     opened,
     place_of,
-    planes_of,
 )
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import choose_device, choose_precision, restored, set_threads
@@ -31,53 +31,44 @@ from cloudconv.schedule.tasks import Request, schedule
 from cloudconv.settings import FramesSettings, exact
 from cloudconv.timeline import Resample
 
-_FORMS = {1: ("gray", (0,)), 3: ("gbrp", (1, 2, 0)), 4: ("gbrap", (1, 2, 0, 3))}
-"""The pixel format for each number of channels, and the channel of each plane of that
-format."""
+_FORMS = dict(zip(CHANNELS, ("gray", "gbrp", "gbrap"), strict=True))
+"""The pixel format for each number of channels."""
 _DEPTHS = {torch.uint8: "", torch.int32: "16le", torch.float32: "f32le"}
 """The end of the pixel format's name for each data type of the planes."""
 _FULL = ColorTags(range=2)  # only gray needs the tag: untagged RGB counts as full range
-
-
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class _MemoryPicture:
-    """The planes of a picture, (H, W) each, on any device.
-
-    ``original`` is the caller's picture.
-    """
-
-    planes: tuple[Tensor, ...]
-    original: Any = None
+_OVERSHOOT = 0.25
+"""The most by which floating point may exceed 0 to 1, as after a resize with ringing."""
 
 
 @dataclass(frozen=True, slots=True)
 class _MemoryFrame(Frame):
-    """A frame whose samples are tensors, which need not be in the host's memory."""
+    """A frame whose planes are a tensor, (C, H, W) on any device.
 
-    picture: Any  # _MemoryPicture
+    ``original`` is the caller's picture, None for a new one.
+    """
+
+    picture: Any  # Tensor
     kind: Any = None  # PictureKind
+    original: Any = None
 
     @property
     def width(self) -> int:
-        return int(self.picture.planes[0].shape[1])
+        return int(self.picture.shape[2])
 
     @property
     def height(self) -> int:
-        return int(self.picture.planes[0].shape[0])
+        return int(self.picture.shape[1])
 
     @property
     def pix_fmt(self) -> str:
-        planes = self.picture.planes
-        return _FORMS[len(planes)][0] + _DEPTHS[planes[0].dtype]
+        return _FORMS[len(self.picture)] + _DEPTHS[self.picture.dtype]
 
     def planes(self) -> tuple[Tensor, ...]:
-        planes: tuple[Tensor, ...] = self.picture.planes
-        return planes
+        return tuple(self.picture)
 
     def like(self, planes: Sequence[Tensor], time: Fraction, duration: Fraction) -> Frame:
-        return replace(
-            self, picture=_MemoryPicture(tuple(planes)), time=time, duration=duration
-        )
+        picture = torch.stack([*planes])
+        return replace(self, picture=picture, original=None, time=time, duration=duration)
 
 
 def interpolated(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
@@ -128,8 +119,8 @@ def _interpolated(pictures: Any, settings: FramesSettings) -> Generator[Any, Non
 def _made(
     pictures: Iterable[Any], renderer: Renderer, request: Request, device: torch.device
 ) -> Generator[Any, None, None]:
-    # The pictures by their place in memory.
-    waiting: WeakValueDictionary[int, _MemoryPicture] = WeakValueDictionary()
+    # The planes of the caller's pictures by their place in memory.
+    waiting: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
     checks: list[SampleCheck] = []
     given = _given(pictures, device, waiting, checks)
     for frame in renderer.frames(schedule(given, request)):
@@ -137,16 +128,18 @@ def _made(
         for warned in renderer.warnings.new():
             warnings.warn(str(warned), stacklevel=3)
         assert isinstance(frame, _MemoryFrame)
-        original = frame.picture.original
-        if original is not None:
-            waiting.pop(place_of(original), None)
-        yield _picture(frame) if original is None else original
+        if frame.original is None:
+            gbr = frame.picture
+            yield frame.kind.stored(torch.cat((gbr[2:3], gbr[:2], gbr[3:])))
+        else:
+            waiting.pop(place_of(frame.original), None)
+            yield frame.original
 
 
 def _given(
     pictures: Iterable[Any],
     device: torch.device,
-    waiting: WeakValueDictionary[int, _MemoryPicture],
+    waiting: WeakValueDictionary[int, Tensor],
     checks: list[SampleCheck],
 ) -> Iterator[Frame]:
     """Yield the caller's pictures as frames; start the checks of their samples."""
@@ -157,31 +150,25 @@ def _given(
         kind, samples = opened(picture)
         first = first or kind
         first.check(kind, number)
-        channels, check = planes_of(samples)
-        if check is not None:
-            checks.append(check)
-        if samples.device.type != "cpu":
-            channels = [channel.to(device) for channel in channels]
-        planes = [channels[channel] for channel in _FORMS[len(channels)][1]]
+        if samples.is_floating_point():
+            checks.append(SampleCheck(samples, _OVERSHOOT))
+            samples = samples.clamp(0, 1)
+        # A copy, in the order of gbrp; gray has the first channel only.
+        planes = torch.cat((samples[1:3], samples[:1], samples[3:]))
+        if planes.device.type != "cpu":
+            planes = planes.to(device)
         earlier = waiting.get(place_of(picture))
-        if earlier is not None and not all(map(torch.equal, earlier.planes, planes)):
+        if earlier is not None and not torch.equal(earlier, planes):
             raise PictureError(
                 f"picture-reused: Picture {number} is in the memory of an earlier "
                 "picture, which has not been returned yet: give a copy of each picture."
             )
-        stored = waiting[place_of(picture)] = _MemoryPicture(tuple(planes), picture)
-        yield _MemoryFrame(stored, Fraction(number), Fraction(1), _FULL, kind=kind)
+        waiting[place_of(picture)] = planes
+        at = Fraction(number), Fraction(1)
+        yield _MemoryFrame(planes, *at, _FULL, kind=kind, original=picture)
     _finish(checks)
 
 
 def _finish(checks: list[SampleCheck]) -> None:
     while checks:
         checks.pop(0).finish()
-
-
-def _picture(frame: _MemoryFrame) -> Any:
-    planes = frame.planes()
-    _, order = _FORMS[len(planes)]
-    return frame.kind.stored(
-        torch.stack([planes[order.index(k)] for k in range(len(planes))])
-    )

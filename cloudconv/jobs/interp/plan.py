@@ -370,22 +370,21 @@ def name_tag(settings: InterpSettings) -> str:
     fps = exact(settings.fps)
     start = exact(settings.start)
     end = exact(settings.end)
-    tags = []
-    if settings.factor is not None:
-        tags.append(f"x{float(settings.factor):g}")
-    if settings.speed is not None:
-        tags.append("speed")
-    if settings.slowmo is not None:
-        tags.append(f"slow{float(settings.slowmo):g}")
-    if fps is not None:
-        # NTSC rates have rounded names, such as 59.94.
-        ntsc = fps.denominator == 1001
-        tags.append(f"{float(fps):.2f}fps" if ntsc else f"{float(fps):g}fps")
-    tags += ["loop"] * settings.loop + ["refill"] * settings.refill
-    tags += ["replaced"] * (settings.replace is not None)
-    tags += [f"shutter{settings.shutter:g}"] * (settings.shutter > 0)
+    # NTSC rates have rounded names, such as 59.94.
+    digits = ".2f" if fps is not None and fps.denominator == 1001 else "g"
+    tags = [
+        settings.factor and f"x{float(settings.factor):g}",
+        settings.speed and "speed",
+        settings.slowmo and f"slow{float(settings.slowmo):g}",
+        fps and f"{float(fps):{digits}}fps",
+        settings.loop and "loop",
+        settings.refill and "refill",
+        settings.replace is not None and "replaced",
+        settings.shutter and f"shutter{settings.shutter:g}",
+    ]
     span = f"_{float(start or 0):g}-{'end' if end is None else format(float(end), 'g')}"
-    return "_".join(tags) + ("" if start is None and end is None else span)
+    name = "_".join(str(tag) for tag in tags if tag)
+    return name + ("" if start is None and end is None else span)
 
 
 def is_joinable(output: Path) -> bool:

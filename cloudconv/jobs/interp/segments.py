@@ -44,11 +44,10 @@ work."""
 MAX_NEW_PIXELS = 200_000_000
 """The number of pixels of new frames after which a segment ends, for the same reason."""
 _FIRST = 8
-"""The largest number of source frames in the first segment. Each further segment doubles
-this number, up to ``MAX_SOURCE_FRAMES``."""
+"""The largest number of source frames in the first segment, and the least in one that ends
+at a cut. Each further segment doubles this number, up to ``MAX_SOURCE_FRAMES``."""
 GUESS = "no motion explains the change"
 """The clause about a new frame that is a guess."""
-_LEAST_BEFORE_CUT = 8  # the least number of source frames of a segment that ends at a cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ def _numbers() -> Generator[int, FrameTask, None]:
         most = min(_FIRST << min(segments, 8), MAX_SOURCE_FRAMES)
         is_full = sources + is_new_source > most or frames >= MAX_FRAMES
         is_full |= new_pixels >= MAX_NEW_PIXELS
-        if is_full or (task.opens_scene and sources >= _LEAST_BEFORE_CUT):
+        if is_full or (task.opens_scene and sources >= _FIRST):
             number = index
             segments += 1
             frames = new_pixels = sources = 0

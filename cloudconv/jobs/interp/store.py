@@ -50,9 +50,8 @@ from cloudconv.settings import InterpSettings
 # Raise this number with each change to packet files, to digests of plans, to decisions, or
 # to identities but for new options.
 _VERSION = 16
-_LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
-LONGEST_END = 1 << 24  # bytes; at least those of a segment's end, with its pictures
+LONGEST_END = 1 << 24  # bytes; more than a plan has, or a segment's end with its pictures
 
 
 class SegmentStore:
@@ -247,7 +246,7 @@ class SegmentStore:
         plan: dict[str, Any] | None = {}
         if file.is_file():
             with file.open("rb") as opened:
-                plan = unsealed(opened.read(_LONGEST_PLAN))
+                plan = unsealed(opened.read(LONGEST_END))
         version = (plan or {}).get("version", _VERSION)
         other = version != _VERSION
         if other and settings.resume and any(self.path.glob("*.packets")):

@@ -242,7 +242,7 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
     for name in ("SIGINT", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, name="cloudconv-parent", daemon=True).start()
     while True:
         try:
             sent = connection.recv_bytes()
