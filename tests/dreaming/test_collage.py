@@ -14,7 +14,7 @@ from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.modes import method
-from cloudconv.dreaming.methods.transition import Front, front_of, order_of
+from cloudconv.dreaming.methods.transition import Seam, order_of, seam_of
 from cloudconv.dreaming.planes import colours, held
 from cloudconv.images import blurred, picture_from, resized, weight_size
 from tests.helpers.dreams import (
@@ -198,9 +198,9 @@ def test_a_small_trial_shows_the_footage_of_the_large_dream():
 
 
 def test_fine_detail_changes_faster_than_coarse_detail():
-    front = Front(np.full((4, 4), 50, np.float32), (0, 0), (10, 40))
+    seam = Seam(np.full((4, 4), 50, np.float32), (0, 0), (10, 40))
     still = np.zeros((4, 4, 2), np.float32)
-    weights = np.stack([front.weights(still, age, (4, 4))[0, 0] for age in range(101)])
+    weights = np.stack([seam.weights(still, age, (4, 4))[0, 0] for age in range(101)])
     fine, coarse = ((weights > 0.01) & (weights < 0.99)).sum(0).tolist()
     assert fine < 0.3 * coarse
     assert weights[[0, -1]].tolist() == [[0, 0], [1, 1]]
@@ -215,8 +215,8 @@ def test_a_place_changes_as_fast_as_the_film_itself_does():
     own = np.full((36, 64), 0.01, np.float32)
     own[:, 32:] = 0.3  # a sixth of the whole change
     random = np.random.default_rng(0)
-    front = front_of(lambda _: grey, lambda _: white, still, 100, random, own)
-    fine = np.stack([front.weights(still, age, (36, 64))[..., 0] for age in range(101)])
+    seam = seam_of(lambda _: grey, lambda _: white, still, 100, random, own)
+    fine = np.stack([seam.weights(still, age, (36, 64))[..., 0] for age in range(101)])
     lasts = ((fine > 0) & (fine < 1)).sum(0)
     assert lasts[:, :24].min() >= 40
     assert 18 <= lasts[:, 40:].min() <= lasts[:, 40:].max() <= 22
@@ -228,9 +228,9 @@ def test_a_transition_is_complete_at_its_end(lasts):
     old, new = (lambda _, each=each: each for each in noise)
     still = np.zeros((24, 32, 2), np.float32)
     own = np.full((24, 32), 0.1, np.float32)
-    front = front_of(old, new, still, lasts, np.random.default_rng(0), own)
+    seam = seam_of(old, new, still, lasts, np.random.default_rng(0), own)
     begin, middle, end = (
-        front.weights(still, age, (24, 32)) for age in (0, lasts // 2, lasts)
+        seam.weights(still, age, (24, 32)) for age in (0, lasts // 2, lasts)
     )
     assert float(begin.max()) < 1e-6 < float(middle.mean()) < 1 - 1e-6 < float(end.min())
 

@@ -21,7 +21,7 @@ from cloudconv.dreaming.material.wind import (
 )
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.compositing import blended
-from cloudconv.dreaming.methods.transition import Front, order_of
+from cloudconv.dreaming.methods.transition import Seam, order_of
 from cloudconv.dreaming.planes import colours, held
 from cloudconv.images import (
     TINY,
@@ -41,7 +41,7 @@ _TRAVEL_EVEN = 0.8
 _SHORTEST, _LONGEST = 24, 320  # least and greatest number of frames in a period
 _CALM = 1 / 960  # default wind of a still picture, in widths per frame
 _HORIZON = 0.6  # speed at the horizon, relative to the speed at the top of the sky
-_SOFT = 0.13, 0.33  # one place's fades, see `Front`, in periods
+_SOFT = 0.13, 0.33  # one place's fades, see `Seam`, in periods
 
 
 def flow(material: Material, options: Options) -> Iterator[Floats]:
@@ -91,9 +91,9 @@ def flow(material: Material, options: Options) -> Iterator[Floats]:
             entering = Drift(held(loop_to), wind, behind)
         count = end - number
         fine, coarse = (count * soft for soft in _SOFT)
-        front = Front(coarse / 2 + (count - coarse) * order, (0, 0), (fine, coarse))
+        seam = Seam(coarse / 2 + (count - coarse) * order, (0, 0), (fine, coarse))
         for phase in range(1, min(end, frames) - number + 1):
-            weights = front.weights(np.float32(phase - count // 2) * drifts, phase, size)
+            weights = seam.weights(np.float32(phase - count // 2) * drifts, phase, size)
             # Where one of the two is from outside the picture, the other is better.
             old, new = (
                 drift.covers(by, size)[..., None]

@@ -28,7 +28,7 @@ from cloudconv.dreaming.material.wind import mean_flow
 from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Jump, Options
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.jumps import PART, Jumps, Pairing, Stay, walk
-from cloudconv.dreaming.methods.transition import Front, Points, front_of
+from cloudconv.dreaming.methods.transition import Points, Seam, seam_of
 from cloudconv.dreaming.vitals.leftover import NETWORK
 from cloudconv.images import (
     LONGEST_SIDE,
@@ -97,7 +97,7 @@ class _Shot:
     """The pictures of a stay, by the time of the dream.
 
     ``picture``: returns the picture of a time, (H, W, 3), and ``number`` the real frame of
-    a time. ``front``: the times at which the places change to this shot; None if a network
+    a time. ``seam``: the times at which the places change to this shot; None if a network
     makes the change. ``passing``: returns the fast motion that is added to the network's
     pictures, or None.
     """
@@ -105,7 +105,7 @@ class _Shot:
     stay: Stay
     picture: Callable[[int], Floats]
     number: Callable[[int], int]
-    front: Front | None = None
+    seam: Seam | None = None
     passing: Callable[[int], Floats] | None = None
 
 
@@ -137,8 +137,8 @@ class _Clip:
             elif stay.jump is None:
                 yield from self._entering(stay) if stay.lasts else [self._shot(stay)]
             else:
-                lasts, front = self._change(stay.jump, stay.lasts, stay.most)
-                yield self._shot(stay._replace(lasts=lasts), front)
+                lasts, seam = self._change(stay.jump, stay.lasts, stay.most)
+                yield self._shot(stay._replace(lasts=lasts), seam)
 
     def _entering(self, stay: Stay) -> Iterator[_Shot]:
         """Yield the last frame shown, and the clip.
@@ -153,13 +153,13 @@ class _Clip:
             ahead = _onwards(self._material, shown, self._device, self._jumps.least // 2)
             small = self._small(shown)
             yield _Shot(stay, lambda _: next(ahead), lambda _: self._real(shown))
-            count, front = self._by_place(
+            count, seam = self._by_place(
                 lambda age: warp_linearly(small, self._points.back(age)),
                 start + 1,
                 lasts,
                 most,
             )
-            yield self._shot(stay._replace(lasts=count), front)
+            yield self._shot(stay._replace(lasts=count), seam)
             return
         last = self._material.picture(shown)
         clip = self._from(start)
@@ -197,10 +197,8 @@ class _Clip:
             passing=(lambda time: split(start + time)[1]) if is_long else None,
         )
 
-    def _made_change(
-        self, jump: Pairing, lasts: int, most: int
-    ) -> tuple[int, Front | None]:
-        """Return the number of frames of a jump's change, and the front; see `Stay`."""
+    def _made_change(self, jump: Pairing, lasts: int, most: int) -> tuple[int, Seam | None]:
+        """Return the number of frames of a jump's change, and the seam; see `Stay`."""
         old, new = jump
         if 0 < lasts <= self._slow:
             return self._by_place(lambda age: self._small(old + age), new, lasts, most)
@@ -208,13 +206,13 @@ class _Clip:
 
     def _by_place(
         self, old: Callable[[int], Floats], new: int, lasts: int, most: int
-    ) -> tuple[int, Front]:
+    ) -> tuple[int, Seam]:
         """Return a change by place to frame ``new`` and those after, as `_made_change`.
 
         ``old``: the small picture shown before, by its number of frames from the begin.
         """
         count = min(max(lasts, min(4 * lasts, self._jumps.least)), most)
-        front = front_of(
+        seam = seam_of(
             old,
             lambda age: self._small(new + age),
             self._points.wind,
@@ -222,7 +220,7 @@ class _Clip:
             np.random.default_rng((self._options.seed, max(new, 0))),
             self._own,
         )
-        return count, front
+        return count, seam
 
     def _small(self, number: int) -> Floats:
         return _thumb(self._material.glance(self._inside(number)))
@@ -247,12 +245,12 @@ class _Clip:
     ) -> tuple[Floats, Floats | None]:
         """Return the picture of a time in a jump, and see `DreamFrame.ghost`."""
         pictures = [shot.picture(time) for shot in (before, now)]
-        if now.front is None:
+        if now.seam is None:
             new = self._interpolated(pictures, jump.part)
             return new if now.passing is None else new + now.passing(time), None
         age = time - jump.start
         size = weight_size(*self._material.size)
-        weights = now.front.weights(self._points.back(age), age, size)
+        weights = now.seam.weights(self._points.back(age), age, size)
         return blended(pictures, [1 - weights, weights]), doubled(pictures, weights)
 
     def _interpolated(self, pictures: list[Floats], share: float) -> Floats:
@@ -263,9 +261,9 @@ class _Clip:
         # The network's picture is softer than both, and a sudden end of this would be seen.
         return lerp(pictures[round(share)], new, min(share, 1 - share, _EDGE) / _EDGE)
 
-    def _shot(self, stay: Stay, front: Front | None = None) -> _Shot:
+    def _shot(self, stay: Stay, seam: Seam | None = None) -> _Shot:
         picture = self._from(stay.start)
-        return _Shot(stay, picture, lambda time: self._real(stay.start + time), front)
+        return _Shot(stay, picture, lambda time: self._real(stay.start + time), seam)
 
     def _real(self, number: int) -> int:
         return self._material.source_of(self._inside(number))[0]

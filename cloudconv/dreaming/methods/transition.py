@@ -1,6 +1,6 @@
-"""Replace old footage by new, pixel by pixel, along a front that moves with the wind.
+"""Replace old footage by new, pixel by pixel, along a seam that moves with the wind.
 
-A front is the border between the pixels that have changed and those that have not.
+A seam is the border between the pixels that have changed and those that have not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.methods.front import (
+from cloudconv.dreaming.methods.seam import (
     BETWEEN,
     TIMES,
     best_times,
@@ -43,7 +43,7 @@ _UNEVEN = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
+class Seam:
     """The time at which each point changes, in frames after the begin of the transition.
 
     ``order``: (h + 2 my, w + 2 mx), the middle of each point's change. Points in the
@@ -93,14 +93,14 @@ class Points:
         return self._back[age]
 
 
-def front_of(
+def seam_of(
     old: Footage,
     coming: Footage,
     wind: Floats,
     lasts: int,
     random: np.random.Generator,
     own: Floats,
-) -> Front:
+) -> Seam:
     """Return the times at which the points change from old to new footage.
 
     Args:
@@ -133,7 +133,7 @@ def front_of(
     here = np.take_along_axis(differs, nearest[None], 0)[0]
     fine = here / np.pad(own, around, mode="edge").clip(TINY)
     fine[here == 0] = coarse  # a point that changes in view as soon as it enters
-    return Front(order, margins, (fine.clip(max(_SUDDEN, _LEAST * coarse), coarse), coarse))
+    return Seam(order, margins, (fine.clip(max(_SUDDEN, _LEAST * coarse), coarse), coarse))
 
 
 def apart(one: Floats, other: Floats) -> Floats:
