@@ -8,7 +8,7 @@ second jump. A jump of docs/measurements/jumps.json is named if a warning has a 
 it. Each line counts the jumps that the eye sees, and those that it does not see, and how
 many of both are named. A jump of the list that the program no longer makes is printed, and
 not counted. ``--collages`` counts the spans of docs/measurements/collages.json: a span is
-named if its leftover or its ghost is above the limit. ``--auto`` compares the choices of
+named if its residual or its ghost is above the limit. ``--auto`` compares the choices of
 ``auto`` with the eye's in docs/measurements/eyes.json, where one of two modes looks better.
 """
 
@@ -126,7 +126,7 @@ def verdict(small: Path, jumps: int) -> tuple[list[Fault], set[range]]:
 
 
 class SpanMeter(VitalsMeter):
-    """A measurement that keeps the spans whose leftover or ghost is above the limit."""
+    """A measurement that keeps the spans whose residual or ghost is above the limit."""
 
     def __init__(self, film: FilmFeatures, frames: int) -> None:
         """Start the measurement."""
@@ -134,7 +134,7 @@ class SpanMeter(VitalsMeter):
         self.named: set[range] = set()
 
     def _judge(self, features: Features, frames: range) -> None:
-        both = {"leftover", "ghost"} & features.keys()
+        both = {"residual", "ghost"} & features.keys()
         if any(features[key].value > self.limits[key][1] for key in both):
             self.named.add(frames)
         super()._judge(features, frames)

@@ -96,14 +96,14 @@ class Model(nn.Module):
 class Made(NamedTuple):
     """New pictures, and what a network knows of their motion; all float32.
 
-    ``pictures``: (B, C, H, W). ``leftover``: (B, 1, H, W), the signed difference of both
+    ``pictures``: (B, C, H, W). ``residual``: (B, 1, H, W), the signed difference of both
     moved pictures, the mean of the colours. ``apart``: (B, 1, H, W), the absolute
     difference of the two pictures that the new one mixes, the mean of the colours; an open
     gate mixes unmoved pictures. ``apart`` is 0 where motion leads out of a source picture.
     """
 
     pictures: Tensor
-    leftover: Tensor
+    residual: Tensor
     apart: Tensor
 
     @classmethod
@@ -113,7 +113,7 @@ class Made(NamedTuple):
 
 
 MAPS = 2
-"""The number of channels that may follow the pictures: leftover and apart."""
+"""The number of channels that may follow the pictures: residual and apart."""
 
 
 def maps_of(

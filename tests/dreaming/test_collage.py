@@ -105,9 +105,9 @@ def test_all_vitals_hold_for_six_hundred_frames():
     source = material(clouds(250, SIZE))
     rows = vitals_of(source, dream_of(source, 600, seed=1))
     assert len(rows) == 6
-    # The clouds of this sky only drift, so every change of footage is a leftover beside
+    # The clouds of this sky only drift, so every change of footage is a residual beside
     # them.
-    assert {key for row in rows for key in row.failed} <= {"leftover"}
+    assert {key for row in rows for key in row.failed} <= {"residual"}
 
 
 def drift_of(picture, still, wind):

@@ -79,7 +79,7 @@ FAULTS = {
              {"sharpness"}),
     "blur along the wind": (lambda shown: [cv2.blur(p, (9, 1)) for p in shown[160:260]],
                             {"sharpness"}),
-    "cut": (lambda shown: [*shown[160:200], *shown[230:290]], {"leftover"}),
+    "cut": (lambda shown: [*shown[160:200], *shown[230:290]], {"residual"}),
 }  # fmt: skip
 """Damage of a clip, and vitals that must find it; others may find it too."""
 
@@ -257,15 +257,15 @@ def test_a_sky_that_becomes_another_at_once_is_dead(source, footage):
     dissolve = [p + s * (p[:, ::-1] - p) for s, p in zip(shares, still, strict=True)]
     for pictures, dies in ((footage[160:200], False), (list(np.uint8(dissolve)), True)):
         row = row_of(source, pictures)
-        assert row.values["leftover"] is not None
-        assert ("leftover" in row.failed) is dies, row.values
+        assert row.values["residual"] is not None
+        assert ("residual" in row.failed) is dies, row.values
 
 
 @pytest.mark.full
 def test_a_row_names_all_vitals_and_those_that_were_not_measured_are_null(source, footage):
     jump = Jump(159, 20, 0.5, 0, 1)
     origins = {
-        "leftover": jump,
+        "residual": jump,
         "ghost": jump,
         "appears": pasted(),
         "sharpness": Composed(),
@@ -273,7 +273,7 @@ def test_a_row_names_all_vitals_and_those_that_were_not_measured_are_null(source
     names = [
         "plain",
         "appears",
-        "leftover",
+        "residual",
         "ghost",
         "slides",
         "motion",
@@ -288,9 +288,9 @@ def test_a_row_names_all_vitals_and_those_that_were_not_measured_are_null(source
         row = meter.rows[0].as_json()
         assert list(row) == ["from", "to", *names, "alive"]
         known = {name for name in names if row[name] is not None} - {"plain"}
-        mixed = {"appears", "leftover"}
+        mixed = {"appears", "residual"}
         wanted = {
-            "leftover": mixed,
+            "residual": mixed,
             "ghost": {"appears", "ghost"},
             "appears": {"appears"},
             "sharpness": {*mixed, "slides", "motion", "change", "sharpness"},

@@ -250,7 +250,7 @@ def test_a_family_in_the_folder_is_found(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name", [*QUICK, pytest.param("ema_vfi_small", marks=pytest.mark.full)]
 )
-def test_items_opacity_and_leftover_are_independent(name):
+def test_items_opacity_and_residual_are_independent(name):
     own = kept(name)
     x0, x1 = (torch.cat((x, x.flip(3))) for x in published.pair(64, 64))
     alpha = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -113,7 +113,7 @@ def test_what_moves_by_a_shift_is_at_its_place(kind, timestep):
     truth = torch.from_numpy(show(round(4 * timestep)) / 255).permute(2, 0, 1)[None]
     errors = [float((x - truth).square().mean()) for x in (made.pictures, before)]
     assert errors[0] < errors[1] / 10
-    assert float(made.apart.mean()) < float((made.leftover.abs()).mean()) / 3
+    assert float(made.apart.mean()) < float((made.residual.abs()).mean()) / 3
 
 
 @pytest.mark.parametrize("steps", [(6, 4), (2, 4), (8, 2)])

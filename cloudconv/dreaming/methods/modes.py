@@ -10,7 +10,7 @@ from cloudconv.dreaming.methods.flow import flow
 from cloudconv.dreaming.methods.rollout import rollout
 from cloudconv.dreaming.methods.texture import exits, texture
 from cloudconv.dreaming.vitals.features import FilmFeatures
-from cloudconv.dreaming.vitals.leftover import NETWORK
+from cloudconv.dreaming.vitals.residual import NETWORK
 from cloudconv.dreaming.vitals.vitals import Judged, VitalsMeter
 from cloudconv.images import Floats
 

@@ -29,7 +29,7 @@ from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Jump, Options
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.jumps import PART, Jumps, Pairing, Stay, walk
 from cloudconv.dreaming.methods.transition import Points, Seam, seam_of
-from cloudconv.dreaming.vitals.leftover import NETWORK
+from cloudconv.dreaming.vitals.residual import NETWORK
 from cloudconv.images import (
     LONGEST_SIDE,
     THUMB_SIDE,

@@ -13,7 +13,7 @@ import numpy as np
 
 from cloudconv.doubts import WHOLE, Box, box_of, by_place, size_of
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.vitals.leftover import Betweens
+from cloudconv.dreaming.vitals.residual import Residuals
 from cloudconv.images import (
     MIDDLE_SIDE,
     UNSEEN,
@@ -35,7 +35,7 @@ WINDOW = 100
 """Number of frames in a window."""
 
 SPAN = Fraction(2, 5)
-"""The time between two composed pictures whose leftover counts, in seconds."""
+"""The time between two composed pictures whose residual counts, in seconds."""
 
 _MOMENT = Fraction(1, 10)  # in seconds
 # Land slides if it moves this much, relative to the speed of things that move (a quantile
@@ -86,7 +86,7 @@ class FilmFeatures:
         self._alive = 1 - reduced(material.static, max(self.picture(0).shape))
         self.moves = self._count > 1
         self.second = max(1, min(round(1 / material.step), self._count // 2))
-        self.betweens = Betweens(self.picture, self._count)
+        self.residuals = Residuals(self.picture, self._count)
 
     def picture(self, number: int) -> Bytes:
         """Return a picture of the clip, by its number in the material."""

@@ -48,7 +48,7 @@ class Vital(NamedTuple):
 VITALS = {
     "plain": Vital("there is nothing in the picture", 1.0, lasts=True),
     "appears": Vital("something pops up or vanishes", 1.0),
-    "leftover": Vital("something becomes something else", 1.0),
+    "residual": Vital("something becomes something else", 1.0),
     "ghost": Vital("two pictures show through each other", 1.0),
     "slides": Vital("parts that stood still slide", 0.06, lasts=True),
     "motion": Vital(
@@ -256,9 +256,9 @@ class VitalsMeter:
 
         ``apart``: the distance of the pairs of the film with which the change is compared.
         """
-        betweens = self._film.betweens
-        levels = betweens.between(before, after) - betweens.usual(apart)
-        self._change("leftover", levels.clip(0), frames)
+        residuals = self._film.residuals
+        levels = residuals.between(before, after) - residuals.usual(apart)
+        self._change("residual", levels.clip(0), frames)
 
     def _change(self, key: str, levels: Floats, frames: range) -> None:
         """Judge the levels by place of a change that is made in some frames."""

@@ -1,8 +1,8 @@
 """Measure what is wrong between two pictures, beyond what is usual in the film.
 
 The network of a texture moves the earlier and the later picture to the middle. Their
-difference is the *leftover*: what no motion explains. Pairs of the film that are as far
-apart have a leftover too: fire and rain change as much.
+difference is the *residual*: what no motion explains. Pairs of the film that are as far
+apart have a residual too: fire and rain change as much.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ NETWORK = "cloud-best"
 _PAIRS = 8  # pairs of the film at a distance
 
 
-class Betweens:
-    """Leftovers between pairs of small pictures, and the largest of pairs of their film.
+class Residuals:
+    """Residuals between pairs of small pictures, and the largest of pairs of their film.
 
     ``picture`` returns one of the film's ``count`` pictures. ``usual`` returns the most
     between pairs of the film that are so many frames apart.
@@ -49,7 +49,7 @@ class Betweens:
         )
         with torch.inference_mode():
             middle = Made.of(self._network.between(pair, maps=True))
-        left = 255 * by_place(np.abs(middle.leftover[0, 0].numpy()))
+        left = 255 * by_place(np.abs(middle.residual[0, 0].numpy()))
         return cv2.GaussianBlur(left, (0, 0), 1, borderType=cv2.BORDER_CONSTANT)
 
     def _usual(self, frames: int) -> Floats:
