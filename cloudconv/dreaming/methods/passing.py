@@ -105,13 +105,13 @@ def _hues(picture: Floats) -> Floats:
     return hues.astype(np.float32, copy=False)
 
 
-def _shown(films: Sequence[Floats], reach: int) -> tuple[Floats, Floats]:
+def _shown(films: Sequence[Floats], reach: tuple[int, int]) -> tuple[Floats, Floats]:
     """Return the least and the greatest hues at each place, (h, w, 4) each, with grey.
 
-    ``reach``: how far beside a place hues count as its own.
+    ``reach``: how far above and beside a place hues count as its own.
     """
     hues = np.stack([_hues(films[j]) for j in spread(len(films))])
-    beside = np.ones((1, 2 * reach + 1), np.uint8)
+    beside = np.ones([2 * one + 1 for one in reach], np.uint8)
     return (
         cv2.erode(hues.min(0), beside).clip(max=0),
         cv2.dilate(hues.max(0), beside).clip(0),
@@ -198,7 +198,10 @@ class Sky:
         self._clear = resized(1 - still, size)
         # Of the sky that may come, a place has seen as much as the wind has carried by.
         unseen = max(1 + self.times[0] / self.crosses, 0)
-        self._shown = _shown(self._films, round(size[1] * unseen / 2))
+        self._shown = _shown(
+            self._films,
+            (self.oblique * round(size[0] * unseen / 2), round(size[1] * unseen / 2)),
+        )
         self.lights = standing_light(
             self._films, self._clear, resized(self.sun, size), self.wind, self.times
         )
