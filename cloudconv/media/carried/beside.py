@@ -57,7 +57,6 @@ from cloudconv.media.containers.muxing import (
 from cloudconv.media.containers.timecode import (
     timecode_at_rate,
     timecode_fault,
-    timecode_of,
 )
 from cloudconv.media.reading.demux import is_made_anew
 from cloudconv.messages import clock, plural
@@ -207,13 +206,11 @@ class OtherStreams:
         self._queue = self._packets()
         self._next = _NOTHING  # the next packet
         self._filled = set[int]()  # the numbers of the output's streams with packets
-        self._code: str | None = None  # a time code that FFmpeg does not read
         out.metadata.update(fresh_tags(self._file.container.metadata, container))
         others = [
             stream
             for stream in self._file.container.streams
-            if stream.index != carry.info.video_index
-            and not (self._reads_code(stream) or is_made_anew(stream))
+            if stream.index != carry.info.video_index and not is_made_anew(stream)
         ]
         stills = [s for s in others if kind_of(s) == "still"]
         for stream in chain(stills, (s for s in others if s not in stills)):
@@ -308,12 +305,6 @@ class OtherStreams:
             track = self._text(stream, target)
         self._describe(stream, target)
         self._tracks[stream.index] = track
-        codec = codec_name(target)
-        if codec.startswith(container.seldom_heard):
-            self._warn(
-                f"seldom-heard: Few players read {codec} in {container.name}: for "
-                f"{label_of(stream)}, a .mov or .mkv is better."
-            )
         if self._carry.shows is not None and codec_name(stream) in _STYLED:
             self._warn(
                 f"subtitles-old-speed: Subtitles with inner times keep their old speed: "
@@ -448,26 +439,6 @@ class OtherStreams:
         if stream.type == "video":  # players show the new video, not a thumbnail
             target.disposition &= ~Disposition.default
 
-    def _reads_code(self, stream: Any) -> bool:
-        """Read a time code that FFmpeg does not read; return False for other streams.
-
-        FFmpeg refuses drop-frame time codes at a rate that has none.
-        """
-        name = stream.metadata.get("handler_name", "").lower().replace(" ", "")
-        rate = self._carry.info.timing.rate
-        is_unread = stream.type == "data" and "timecode" not in stream.metadata
-        if not (is_unread and "timecode" in name and stream.frames == 1) or rate is None:
-            return False
-        data = self._file.first_data(stream)
-        if data is None or len(data) != 4:
-            return False
-        self._code = timecode_of(int.from_bytes(data, "big"), round(rate))
-        self._warn(
-            f"time-code-counts: The time code {self._code} is marked as drop-frame, which "
-            "exists at 29.97 and 59.94 fps only: in the output every frame counts."
-        )
-        return True
-
     def _describe_video(self, stream: Any, rate: Fraction | None) -> None:
         """Copy the source video's tags and disposition to the output's video.
 
@@ -476,7 +447,6 @@ class OtherStreams:
         """
         source: Any = self._file.container.streams[self._carry.info.video_index]
         tags = fresh_tags(source.metadata, self._container)
-        tags |= {} if self._code is None else {"timecode": self._code}
         stream.metadata.update({k: v for k, v in tags.items() if k.lower() != "alpha_mode"})
         stream.disposition = source.disposition | Disposition.default
         timing = self._carry.info.timing

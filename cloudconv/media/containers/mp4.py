@@ -10,14 +10,18 @@ import io
 import struct
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import islice
 from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import numpy as np
 
 from cloudconv.media.containers.muxed import MuxedFile
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
+    from numpy.typing import NDArray
 
 BoxSpan = tuple[int, int]  # start and end of the content of a box
 
@@ -31,6 +35,9 @@ _SOUND_RATES = (48_000, 44_100)
 # Bytes of a sample entry before its boxes, and of the box with the entries.
 _VIDEO_ENTRY = 78
 _ENTRIES = 8
+_LATER = np.dtype(
+    [("count", ">u4"), ("ticks", ">i4")]
+)  # how long some pictures wait for being shown
 _TEXT_HEAD = 24  # bytes of a tag of text before its text, at most
 _TEXT = struct.pack(">II", 1, 0)  # before a text: its kind, and its language
 
@@ -207,6 +214,22 @@ def edit_speeds(path: Path) -> list[Fraction]:
                     if place >= 0 and speed not in (0, _ONE):
                         speeds.add(Fraction(speed, _ONE))
     return sorted(speeds)
+
+
+def shown_later(path: Path, place: int, count: int) -> NDArray[np.int64]:
+    """Return how many ticks after its decode time each picture of a track is shown.
+
+    ``place`` is that of the track in the file, from 0. They are zeros for a track without a
+    table for ``count`` pictures.
+    """
+    with path.open("rb") as file:
+        for track in islice(_tracks(file, path.stat().st_size), place, place + 1):
+            for start, end in _within(file, track, b"mdia", b"minf", b"stbl", b"ctts"):
+                file.seek(start + _ENTRIES)
+                table = np.fromfile(file, _LATER, (end - start) // _LATER.itemsize - 1)
+                if table["count"].sum() == count:
+                    return np.repeat(table["ticks"].astype(np.int64), table["count"])
+    return np.zeros(count, np.int64)
 
 
 def _hide(file: BinaryIO, track: BoxSpan, hidden: Sequence[int]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.media.frames.clock import Restart
-from cloudconv.messages import clock, rate_name
+from cloudconv.messages import rate_name
 from cloudconv.settings.numbers import simplest
 
 # Lengths of a clock's tick, in seconds.
@@ -131,7 +131,6 @@ class Timing:
     # The middle distance of the time stamps from ``start + k / gap_rate``. With a coarse
     # clock, the first stamp may be up to a tick earlier or later than all others.
     lag: Fraction = Fraction(0)
-    rate_but_gap: Fraction | None = None  # that of all frames but for the longest gap
     keys: tuple[Key, ...] = ()  # some of the key frames, in order
     # Only the first frames and those around a part were read: the number of all frames is
     # approximate.
@@ -139,16 +138,8 @@ class Timing:
 
     @property
     def in_words(self) -> str:
-        """Return the rate for people; an even rate with one gap is named as such."""
-        if self.rate is not None:
-            return f"{rate_name(self.rate)} fps"
-        if self.rate_but_gap is None or self.longest_gap is None:
-            return "a variable rate"
-        begins, ends = self.longest_gap
-        lasts = ends - begins
-        gap = clock(float(lasts)) if lasts >= Fraction(1, 10) else f"{float(lasts):.2g} s"
-        at = clock(float(begins - self.start))
-        return f"{rate_name(self.rate_but_gap)} fps, with a gap of {gap} at {at}"
+        """Return the rate for people."""
+        return "a variable rate" if self.rate is None else f"{rate_name(self.rate)} fps"
 
     @property
     def usual_rate(self) -> Fraction:
@@ -370,23 +361,7 @@ def _gaps(stamps: Stamps, timing: Timing) -> dict[str, Any]:
         "median_gap": int(np.sort(gaps)[len(gaps) // 2]) * tick,
         "shortest_gap": int(gaps.min()) * tick,
         "longest_gap": (int(times[at]) * tick, int(times[at + 1]) * tick),
-        "rate_but_gap": None
-        if timing.gap_rate or stamps.begin is not None
-        else _rate_but_gap(stamps, at),
     }
-
-
-def _rate_but_gap(stamps: Stamps, at: int) -> Fraction | None:
-    """Return the rate of all frames but for the gap after frame ``at``.
-
-    The result is None if it is no rate.
-    """
-    times, tick = stamps.times, stamps.tick
-    hints = () if stamps.is_rate_guessed else stamps.header_rates
-    fewer, more = sorted((times[: at + 1], times[at + 1 :]), key=len)
-    rate = constant_rate(more, tick, hints) if len(more) > 1 else None
-    alike = len(fewer) < 2 or rate is None or constant_rate(fewer, tick, [rate]) == rate
-    return rate if alike else None
 
 
 def constant_rate(

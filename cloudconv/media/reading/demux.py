@@ -19,7 +19,7 @@ from av.stream import Discard, Disposition
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
-from cloudconv.media.containers.input import GrowthReader, check_kind, growth_of
+from cloudconv.media.containers.input import check_kind, reader_of
 from cloudconv.media.frames.clock import VideoClock
 from cloudconv.messages import as_argument, counted, listed
 
@@ -142,13 +142,11 @@ def too_short(path: Path) -> str:
 def _open(
     path: Path, hardware: HWAccel | None, formats: str, **options: str
 ) -> InputContainer:
-    growth = growth_of(path)
-    file = growth and GrowthReader(growth)
     options |= _TRANSPORT if is_transport(path) else {}
     # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option
     # prevents that a "%" in a picture's name is read as a sequence.
     return av.open(
-        file or f"file:{os.fspath(path)}",
+        reader_of(path) or f"file:{os.fspath(path)}",
         mode="r",
         metadata_errors="replace",
         container_options={"pattern_type": "none", "format_whitelist": formats, **options},
@@ -203,15 +201,10 @@ def main_video(container: InputContainer, path: Path, number: int | None = None)
 
 def _moving(path: Path, best: Any, videos: list[Any]) -> Any:
     """Return the best video, or another one if that one has a single frame."""
-    counts = Counter({video.index: int(video.frames) for video in videos})
-    if not all(counts.values()):  # the header does not say
-        counts.clear()
-        with open_container(path) as container:
-            streams = [container.streams[video.index] for video in videos]
-            for packet in islice(read_packets(container, streams), _MOST_PACKETS):
-                counts[packet.stream.index] += 1
-                if counts[best.index] > 1:
-                    break
+    with open_container(path) as container:
+        streams = [container.streams[video.index] for video in videos]
+        packets = islice(read_packets(container, streams), _MOST_PACKETS)
+        counts = Counter(packet.stream.index for packet in packets)
     if counts[best.index] > 1:
         return best
     return max([best, *videos], key=lambda video: counts[video.index])

@@ -198,7 +198,7 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
     for any other path. Raises InputError if there is no picture, or something else to read.
     """
     if path.is_file():
-        return _pages(path, rate) or _animated_webp(path) or _clear_avif(path)
+        return _pages(path, rate) or _animated_webp(path)
     if not path.is_dir():
         if (matches := matching(path)) == []:
             raise InputError(
@@ -344,32 +344,6 @@ def _animated_webp(file: Path) -> Pictures | None:
     decode = partial(_decode_animation, file, len(durations), alpha=bool(head[20] & 0x10))
     hurried = sum(length <= SHORTEST for length in stated)
     return Pictures("webp", "webp", (file,), durations, decode, hurried)
-
-
-def _clear_avif(file: Path) -> Pictures | None:
-    """Return an animated AVIF with transparency; None for any other file.
-
-    FFmpeg reads the opacity as another video. Pillow joins both, with 8 bits.
-    """
-    with file.open("rb") as data:
-        if data.read(12)[4:] != b"ftypavis":
-            return None
-    try:
-        with Image.open(file) as image:
-            demux.check_size(*image.size, file)
-            is_clear = image.mode == "RGBA"
-    except PILLOW_ERRORS:
-        return None
-    if not is_clear:
-        return None
-    with demux.open_container(file) as container:
-        stream = demux.main_video(container, file)
-        packets = demux.read_packets(container, stream)
-        durations = [packet.duration * Fraction(stream.time_base) for packet in packets]
-    if not all(durations):
-        return None
-    decode = partial(_decode_animation, file, len(durations), alpha=True)
-    return Pictures("avif", "av1", (file,), durations, decode)
 
 
 def _decode_animation(

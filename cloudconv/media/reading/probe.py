@@ -97,9 +97,8 @@ def probe(
         except InputError as error:
             if isinstance(error, ReadError):
                 raise  # later code gives a better message for others
-    meter = FieldMeter(MEASURED_PICTURES if deinterlace else 1)
     try:
-        info = _probe(file, picture_rate, meter, stream, part)
+        info = _probe(file, picture_rate, stream, part, deinterlace=deinterlace)
     finally:
         if growth is not None and growth.interrupt is not None:
             raise growth.interrupt  # an interrupt has ended the wait for the input
@@ -110,10 +109,7 @@ def probe(
         )
     if stream not in (None, info.video_index):
         raise demux.no_stream(stream, [info.video_index], file)
-    info = replace(info, **identity)
-    if deinterlace:
-        return _with_fields(info, meter)
-    return info
+    return replace(info, **identity)
 
 
 def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
@@ -135,13 +131,26 @@ def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
 def _probe(
     path: Path,
     rate: Fraction | None,
-    meter: FieldMeter,
     number: int | None,
     part: Part,
+    *,
+    deinterlace: bool,
 ) -> MediaInfo:
+    meter = FieldMeter(MEASURED_PICTURES if deinterlace else 1)
     pictures = open_pictures(path, rate)
-    if pictures is not None:
-        return _probe_pictures(path, pictures, meter, rate)
+    if pictures is None:
+        info = _probe_file(path, rate, meter, number, part)
+    else:
+        info = _probe_pictures(path, pictures, meter, rate)
+    if info is None:
+        return _probe(path, rate, number, (None, None), deinterlace=deinterlace)
+    return _with_fields(info, meter) if deinterlace else info
+
+
+def _probe_file(
+    path: Path, rate: Fraction | None, meter: FieldMeter, number: int | None, part: Part
+) -> MediaInfo | None:
+    """Describe a file; return None if only the whole file tells the times of a part."""
     briefly = growth_of(path) is not None
     with demux.open_container(path) as container:
         # Matroska files that were put together have the index of the first one.
@@ -183,7 +192,7 @@ def _probe(
             # No seek has found a key frame before the part.
             or int(stamps.times[0]) * stamps.tick - timing.start > (part[0] or 0)
         ):
-            return _probe(path, rate, meter, number, (None, None))
+            return None
         ratio = stream.sample_aspect_ratio
         of_frame = meter.aspect
         if ratio == expected_aspect:

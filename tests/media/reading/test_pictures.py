@@ -212,20 +212,6 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     assert shades(tmp_path / "f[0].png") == [0]
 
 
-def test_an_animated_avif_keeps_its_transparency_and_its_times(tmp_path):
-    pictures = [Image.new("RGBA", (32, 32), (200, 30, 30, 60 * k)) for k in range(4)]
-    path = tmp_path / "a.avif"
-    durations = [100, 100, 300, 200]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations)
-    with Source(path) as source:
-        frames = list(source.frames())
-    assert [f.time * 10 for f in frames] == [0, 1, 2, 5]
-    assert frames[-1].duration == Fraction(1, 5)
-    alpha = [int(planes_of(f.picture)[3][0, 0]) for f in frames]
-    assert [abs(a - 60 * k) <= 3 for k, a in enumerate(alpha)] == [True] * 4
-    assert not source.info.has_streams
-
-
 def gif(folder, pictures, **options):
     path = folder / "a.gif"
     pictures[0].save(
@@ -280,13 +266,6 @@ def test_the_pictures_of_a_webp_are_counted_as_its_file_has_them(tmp_path):
     result = calls.interpolate(path, tmp_path / "a.webp", factor=2, model="blend")
     with Image.open(tmp_path / "a.webp") as image:
         assert result.output_frames == image.n_frames
-
-
-def test_a_dropped_frame_is_a_gap_at_the_rate_of_the_others(tmp_path):
-    """The clock of AVI has no finer ticks than frames."""
-    times = [Fraction(k, 25) for k in range(26) if k != 2]
-    clip = write_clip(tmp_path / "a.avi", 25, times=times, rate=25, codec="mpeg4")
-    assert probe(clip).timing.in_words == "25 fps, with a gap of 0.08 s at 0.0 s"
 
 
 def test_colours_that_need_dolby_vision_are_named():
