@@ -15,11 +15,10 @@ from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-import numpy as np
-
 from cloudconv.media.containers.muxed import MuxedFile
 
 if TYPE_CHECKING:
+    import numpy as np
     from av.container import OutputContainer
     from numpy.typing import NDArray
 
@@ -35,9 +34,6 @@ _SOUND_RATES = (48_000, 44_100)
 # Bytes of a sample entry before its boxes, and of the box with the entries.
 _VIDEO_ENTRY = 78
 _ENTRIES = 8
-_LATER = np.dtype(
-    [("count", ">u4"), ("ticks", ">i4")]
-)  # how long some pictures wait for being shown
 _TEXT_HEAD = 24  # bytes of a tag of text before its text, at most
 _TEXT = struct.pack(">II", 1, 0)  # before a text: its kind, and its language
 
@@ -222,11 +218,14 @@ def shown_later(path: Path, place: int, count: int) -> NDArray[np.int64]:
     ``place`` is that of the track in the file, from 0. They are zeros for a track without a
     table for ``count`` pictures.
     """
+    import numpy as np  # imported here, because every command loads this module
+
+    entry = np.dtype([("count", ">u4"), ("ticks", ">i4")])
     with path.open("rb") as file:
         for track in islice(_tracks(file, path.stat().st_size), place, place + 1):
             for start, end in _within(file, track, b"mdia", b"minf", b"stbl", b"ctts"):
                 file.seek(start + _ENTRIES)
-                table = np.fromfile(file, _LATER, (end - start) // _LATER.itemsize - 1)
+                table = np.fromfile(file, entry, (end - start) // entry.itemsize - 1)
                 if table["count"].sum() == count:
                     return np.repeat(table["ticks"].astype(np.int64), table["count"])
     return np.zeros(count, np.int64)
