@@ -42,7 +42,7 @@ class Names(NamedTuple):
     """The tags that a kind of file has names for, and what others need."""
 
     known: set[str]
-    rooms: tuple[str, ...]  # tags of any length, one of which holds the place of others
+    spare: tuple[str, ...]  # tags of any length, one of which is padded for others
     head: int  # bytes of a tag before its text
 
 
@@ -81,7 +81,7 @@ def options(_source: Path, tick: Fraction) -> dict[str, str]:
 
 
 def prepare(out: OutputContainer, _: Any) -> bytes:
-    """Return the boxes of tags for which iTunes has no name, and make room for them.
+    """Return the boxes of tags for which iTunes has no name, and pad a tag for them.
 
     With FFmpeg's option ``use_metadata_tags``, no tag at all has a name that players know.
     :func:`amend` puts the boxes in the place of a text of the same length.
@@ -93,11 +93,11 @@ def prepare(out: OutputContainer, _: Any) -> bytes:
         + _box(b"data", _TEXT, value.encode())
         for name, value in others.items()
     )
-    return _with_room(out, _ITUNES, b"".join(_box(b"----", box) for box in boxes))
+    return _padded(out, _ITUNES, b"".join(_box(b"----", box) for box in boxes))
 
 
 def prepare_mov(out: OutputContainer, _: Any) -> bytes:
-    """Return a box with the tags for which QuickTime has no name, and make room for it.
+    """Return a box with the tags for which QuickTime has no name, and pad a tag for it.
 
     Apple's programs read such a list of keys and values.
     """
@@ -114,7 +114,7 @@ def prepare_mov(out: OutputContainer, _: Any) -> bytes:
         _box(b"keys", struct.pack(">II", 0, len(others)), keys),
         _box(b"ilst", values),
     )
-    return _with_room(out, _QUICKTIME, _box(b"meta", bytes(4), *content))
+    return _padded(out, _QUICKTIME, _box(b"meta", bytes(4), *content))
 
 
 def _unnamed(out: OutputContainer, names: Names) -> dict[str, str]:
@@ -123,11 +123,11 @@ def _unnamed(out: OutputContainer, names: Names) -> dict[str, str]:
     return {key: text for key, text in tags if key.lower().split("-")[0] not in names.known}
 
 
-def _with_room(out: OutputContainer, names: Names, room: bytes) -> bytes:
-    unused = [key for key in names.rooms if key not in map(str.lower, out.metadata)]
-    if room and unused:
-        out.metadata[unused[0]] = (len(room) - names.head) * "~"
-    return room
+def _padded(out: OutputContainer, names: Names, boxes: bytes) -> bytes:
+    unused = [key for key in names.spare if key not in map(str.lower, out.metadata)]
+    if boxes and unused:
+        out.metadata[unused[0]] = (len(boxes) - names.head) * "~"
+    return boxes
 
 
 def _box(kind: bytes, *parts: bytes) -> bytes:
@@ -173,7 +173,7 @@ def amend(muxed: MuxedFile) -> None:
 
 
 def amend_mov(muxed: MuxedFile) -> None:
-    """Hide subtitles that nobody chose, and put tags in the place of their room."""
+    """Hide subtitles that nobody chose, and put tags in the place of their padding."""
     with muxed.path.open("rb+") as file:
         size = muxed.path.stat().st_size
         for track in _tracks(file, size):
@@ -182,9 +182,9 @@ def amend_mov(muxed: MuxedFile) -> None:
             for at, after in [*_boxes(file, None, *tags), *_itunes_tags(file, tags)]:
                 file.seek(at - 8)
                 tag = file.read(after - at + 8)
-                if len(tag) == len(muxed.room) and not tag[_TEXT_HEAD:].strip(b"~"):
+                if len(tag) == len(muxed.prepared) and not tag[_TEXT_HEAD:].strip(b"~"):
                     file.seek(at - 8)
-                    file.write(muxed.room)
+                    file.write(muxed.prepared)
 
 
 def _itunes_tags(file: BinaryIO, tags: BoxSpan) -> Iterator[BoxSpan]:

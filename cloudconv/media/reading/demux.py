@@ -364,7 +364,7 @@ def _check_png(file: BinaryIO, name: Path | str) -> None:
     FFmpeg unpacks texts and the colour profile without a limit: `ffprobe` on a PNG whose
     chunk zTXt has a megabyte of packed zeros. Here their limit is 64 MiB.
     """
-    room = _MOST
+    left = _MOST
     for kind, size in _chunks(file):
         if kind == b"IHDR":
             width, height = struct.unpack(">2I", file.read(8).ljust(8, b"\0"))
@@ -373,8 +373,8 @@ def _check_png(file: BinaryIO, name: Path | str) -> None:
             # The compressed data follows a name, a zero and the number of the method.
             packed = file.read(min(size, _MOST)).partition(b"\0")[2][1:]
             with suppress(zlib.error):
-                room -= len(zlib.decompressobj().decompress(packed, room))
-        if room <= 0:
+                left -= len(zlib.decompressobj().decompress(packed, left))
+        if left <= 0:
             raise InputError(
                 f"large-png: {name} has a colour profile or texts of more than "
                 f"{_MOST >> 20} MiB: remove them from the picture."

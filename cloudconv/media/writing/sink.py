@@ -59,7 +59,7 @@ class Sink(Writer, AbstractContextManager["Sink"]):
         self._pictures = 0  # written to a folder
         # Data on standard output cannot be corrected afterwards.
         self._amends = not is_stdout(plan.target)
-        self._room = b""
+        self._prepared = b""
         orders = container.has_edit_lists and plan.rate is None
         self._order = _DecodeTimes() if orders else None
         part = None
@@ -99,7 +99,7 @@ class Sink(Writer, AbstractContextManager["Sink"]):
             )
             self._opened.callback(self._others.close)
         if self._amends and container.prepare is not None:
-            self._room = container.prepare(self._out, stream)
+            self._prepared = container.prepare(self._out, stream)
         if layout(plan.choice.working).alpha:
             stream.metadata.update(known_encoder(plan.choice.encoder).alpha_tags)
         matrix = plan.info.display_matrix
@@ -150,7 +150,7 @@ class Sink(Writer, AbstractContextManager["Sink"]):
                     varies=self.plan.rate is None,
                     end=shown.end,
                     lasts=shown.lasts,
-                    room=self._room,
+                    prepared=self._prepared,
                     delays=[] if self._others is None else self._others.delays,
                     hidden=hidden,
                 )

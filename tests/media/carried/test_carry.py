@@ -656,12 +656,12 @@ def test_many_tracks_of_sound_can_all_state_a_delay(tmp_path):
         stream.width = stream.height = 32
         stream.metadata["title"] = "Many"
         tracks = [out.add_stream("pcm_s16le", rate=48000) for _ in range(count)]
-        room = prepare(out, stream)
+        padding = prepare(out, stream)
         out.mux(stream.encode(picture(0, 32, 32)))
         for track in tracks:
             sound(out, track, tone(440, 480))
     zero = Fraction(0)
-    amend(MuxedFile(path, (32, 32), None, False, zero, zero, room, [HALF / 75] * count))
+    amend(MuxedFile(path, (32, 32), None, False, zero, zero, padding, [HALF / 75] * count))
     with av.open(str(path)) as clip:
         assert clip.streams.video[0].metadata["title"] == "Many"
         assert len(clip.streams.audio) == count

@@ -193,9 +193,9 @@ def with_late_cues(source, target):
         if 0 < size < 5:
             places.append((at + 2, size))
     last, size = places[-1]
-    for place, room in places:
-        if room == size:
-            data[place : place + room] = data[last : last + size]
+    for place, length in places:
+        if length == size:
+            data[place : place + length] = data[last : last + size]
     target.write_bytes(data)
     return target
 
