@@ -34,7 +34,7 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5407,
+    "media": 5396,
     "jobs": 3382,
     "models": 2663,
     "dreaming": 2051,
@@ -49,7 +49,7 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 806,
+    "conditional expressions": 805,
     "tuple assignments": 82,
     "lambdas": 75,
     "assignments inside expressions": 71,

@@ -39,7 +39,7 @@ _BROADCAST = tuple(
 )
 
 _LONG_GAP = 2  # a last frame that lasts so many times as long as the others is intended
-LONGEST_LAST = 600  # seconds; a longer last frame is an error of the file
+_LONGEST_LAST = 600  # seconds; a longer last frame is an error of the file
 # Packets for each one without a time, from which on the others give the times of the
 # frames.
 _FEW_UNSTAMPED = 10
@@ -75,21 +75,22 @@ class Stamps:
     times: NDArray[np.int64]  # of the visible frames, without repeated ones, sorted
     packets: int
     shown: int  # the packets with a visible frame
-    unstamped: int  # those of them without a time
     durations: frozenset[int]  # of the packets
     last_duration: int  # of the packet with the latest time
-    first: int | None  # the time of the first picture that can be decoded
-    header_rates: tuple[Fraction, ...]
     is_rate_guessed: bool  # by FFmpeg, because the header states none
-    end: int | None  # of the track by the index of the file
-    is_cut_off: bool  # the index lists more packets
-    is_brief: bool  # of an input that is still arriving, only the first packets are known
-    ends: bool  # whether the last packets are known
+    unstamped: int = 0  # packets with a visible frame without a time
+    first: int | None = None  # the time of the first picture that can be decoded
+    header_rates: tuple[Fraction, ...] = ()
+    end: int | None = None  # of the track by the index of the file
+    is_cut_off: bool = False  # the index lists more packets
+    # Of an input that is still arriving, only the first packets are known.
+    is_brief: bool = False
+    ends: bool = True  # whether the last packets are known
     # The time of the file's first frame if only frames around a part are known.
-    begin: int | None
-    in_order: bool  # see `Timing`
-    restarts: tuple[Restart, ...]
-    keys: tuple[Key, ...]
+    begin: int | None = None
+    in_order: bool = False  # see `Timing`
+    restarts: tuple[Restart, ...] = ()
+    keys: tuple[Key, ...] = ()
     # Pictures of an animation that get a longer duration, see `VideoClock`.
     hurried: int = 0
     length: Fraction | None = None  # of the track in seconds by its tags
@@ -282,7 +283,7 @@ def _measured(
     before = constant
     even = None
     lag = Fraction(0)
-    if constant is not None and (count == 1 or not is_long(lasts, constant, tick)):
+    if constant is not None and (count == 1 or not _is_long(lasts, constant, tick)):
         before = None
         even = constant
         lasts = 1 / constant
@@ -315,7 +316,7 @@ def _rate(
     return film_rate(times, stamps.tick, hints) if film else None, film
 
 
-def is_long(lasts: Fraction, rate: Fraction, tick: Fraction) -> bool:
+def _is_long(lasts: Fraction, rate: Fraction, tick: Fraction) -> bool:
     """Return whether the last frame of an even video lasts longer on purpose.
 
     ``tick`` is what the file rounds times to: two frames may last one tick less, if that
@@ -345,7 +346,7 @@ def _last_duration(stamps: Stamps, times: NDArray[np.int64]) -> int:
         possible.insert(0, stamps.end - int(times[-1]))
     gaps = np.sort(np.diff(times))
     least, usual = (int(gaps[0]) // 4, int(gaps[len(gaps) // 2])) if len(gaps) else (0, 0)
-    most = int(LONGEST_LAST / stamps.tick)
+    most = int(_LONGEST_LAST / stamps.tick)
     return next((ticks for ticks in possible if max(least, 1) <= ticks <= most), usual)
 
 

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -42,12 +43,11 @@ from cloudconv.media.frames.formats import (
     working_format,
 )
 from cloudconv.media.frames.frame import ColorTags, MediaInfo
-from cloudconv.media.frames.timing import LONGEST_LAST, Stamps, Timing, is_long, timing_of
+from cloudconv.media.frames.timing import Stamps, Timing, timing_of
 from cloudconv.media.reading import demux
 from cloudconv.media.reading.adts import SoundFormats
 from cloudconv.media.reading.identity import identify
 from cloudconv.media.reading.pictures import (
-    MILLISECOND,
     SEQUENCE_RATE,
     Pictures,
     common_format,
@@ -411,33 +411,24 @@ def _probe_pictures(
     first = meter.first
     if first is None:
         raise no_frame(path)
-    durations = pictures.durations
-    gap_rate = pictures.rate
-    lasts = durations[-1]
     suffix = pictures.files[0].suffix.lower()
-    tick = Fraction(1, math.lcm(*(d.denominator for d in durations)))
-    timing = Timing(Fraction(0), len(durations), gap_rate, lasts, tick, Fraction(0))
-    is_odd = lasts <= LONGEST_LAST and gap_rate and is_long(lasts, gap_rate, MILLISECOND)
-    if gap_rate is None or is_odd:
-        at = durations.index(max(durations[:-1], default=lasts))
-        begins = sum(durations[:at], Fraction(0))
-        timing = replace(
-            timing,
-            rate=None,
-            end=sum(durations, Fraction(0)),
-            rate_before_last=gap_rate,
-            median_gap=sorted(durations)[len(durations) // 2],
-            shortest_gap=min(durations),
-            longest_gap=(begins, begins + durations[at]),
-        )
-    else:
-        end = len(durations) / gap_rate
-        timing = replace(timing, last_duration=1 / gap_rate, end=end)
+    # With so fine a tick, equal durations give their rate exactly.
+    tick = Fraction(1, math.lcm(10_000, *(d.denominator for d in pictures.durations)))
+    ticks = [int(duration / tick) for duration in pictures.durations]
+    stamps = Stamps(
+        tick=tick,
+        times=np.array([0, *accumulate(ticks[:-1])]),
+        packets=len(ticks),
+        shown=len(ticks),
+        durations=frozenset(ticks),
+        last_duration=ticks[-1],
+        is_rate_guessed=True,
+    )
     return _described(
         path,
         first,
         container=pictures.container,
-        timing=timing,
+        timing=timing_of(stamps, None),
         suffix=suffix,
         codec=pictures.codec,
         file=pictures.files[0],
