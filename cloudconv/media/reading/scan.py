@@ -134,7 +134,7 @@ class Scan:
         if (
             self._sounds.streams
             or not self._kind.has_index
-            or len(entries) != stream.frames
+            or not len(entries) == stream.frames > 0
         ):
             return False
         decoded = np.array([entry.timestamp for entry in entries])
