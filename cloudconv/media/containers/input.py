@@ -165,7 +165,7 @@ class GrowthReader:
 
 @lru_cache(_MOST_SHARED)
 def _block(path: str, _version: tuple[int, ...], number: int) -> bytes:
-    with io.FileIO(path) as file:
+    with io.BufferedReader(io.FileIO(path)) as file:  # a single read may return less
         file.seek(number * _BLOCK)
         return file.read(_BLOCK)
 
