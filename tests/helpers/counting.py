@@ -47,6 +47,12 @@ def counted(monkeypatch: pytest.MonkeyPatch, path: Path, buffer: int) -> Iterato
                 count.bytes += len(data or b"")
             return data
 
+        def readinto(self, buffer: Any, /) -> Any:
+            size = super().readinto(buffer)
+            if Path(str(self.name)) == path:
+                count.bytes += size or 0
+            return size
+
     real = av.open
 
     def opened(file: Any, *arguments: Any, **options: Any) -> Any:

@@ -165,7 +165,8 @@ class GrowthReader:
 
 @lru_cache(_MOST_SHARED)
 def _block(path: str, _version: tuple[int, ...], number: int) -> bytes:
-    with io.BufferedReader(io.FileIO(path)) as file:  # a single read may return less
+    # A single read of the system may return less.
+    with io.BufferedReader(io.FileIO(path), _BLOCK) as file:
         file.seek(number * _BLOCK)
         return file.read(_BLOCK)
 
