@@ -111,7 +111,7 @@ def _ways(stream: Any, container: Container, carry: Carry) -> Iterator[Way]:
     copy = Way("copy", partial(add_copy, stream=stream, unlisted=container.unlisted))
     is_sound = stream.type == "audio"
     is_text = codec_name(stream) in _TEXT
-    goes_on = is_sound and carry.playlist is not None
+    goes_on = is_sound and carry.edit_list is not None
     shows = carry.shows
     if kind_of(stream) == "still":
         if container.attachments:
@@ -147,7 +147,7 @@ def _ways_of_sound(
     # Other files than MP4 and MOV state no order of channels, but FFmpeg's own.
     fits = container.orders_channels or list(order) == sorted(order)
     fits &= carry.change_of(stream.index) is None or carry.copies_only
-    is_new = carry.playlist is not None or carry.shows is not None
+    is_new = carry.edit_list is not None or carry.shows is not None
     if fits and not is_new:
         yield copy
     if carry.copies_only and not is_new:
@@ -158,11 +158,11 @@ def _ways_of_sound(
     why = f"FFmpeg cannot copy it to {container.name}"
     if carry.shows is not None:
         why = "it is slowed down"
-    elif carry.playlist is not None:
+    elif carry.edit_list is not None:
         why = f"FFmpeg cannot encode {codec_name(stream)} for {container.name}"
     for add in encoders_of(stream, container):
         yield Way("encode", add, why)
-    if fits and carry.playlist is not None and carry.audio:
+    if fits and carry.edit_list is not None and carry.audio:
         yield copy
 
 
@@ -270,12 +270,12 @@ class OtherStreams:
         for packet, begins_part in self._file.packets(tracks, begins, carry.end):
             track = tracks[packet.stream.index]
             yield from track.take(packet, begins_part=begins_part)
-        playlist = carry.playlist
-        while playlist is not None and not playlist.is_complete:
+        edit_list = carry.edit_list
+        while edit_list is not None and not edit_list.is_complete:
             for track in tracks.values():
                 if isinstance(track, ContinuedAudio):
                     yield from track.continued()
-            if not playlist.is_complete:  # by now
+            if not edit_list.is_complete:  # by now
                 yield _NOTHING
         for track in tracks.values():
             yield from track.flush()
@@ -339,7 +339,7 @@ class OtherStreams:
         change = carry.change_of(stream.index)
         if change is not None:
             self._warn_change(stream, change, "players may lose the sound from there")
-        elif stream.type == "audio" and carry.playlist is not None:
+        elif stream.type == "audio" and carry.edit_list is not None:
             self._warn(
                 f"sound-not-continued: {label_of(stream)} ends with the film, because "
                 f"FFmpeg cannot decode it and encode it again for {self._container.name}."
@@ -390,10 +390,10 @@ class OtherStreams:
         carry = self._carry
         after = target.codec_context
         codec = after.codec.canonical_name
-        if carry.shows is None and carry.playlist is not None:
-            track: EncodedTrack = ContinuedAudio(stream, target, carry, carry.playlist)
+        if carry.shows is None and carry.edit_list is not None:
+            track: EncodedTrack = ContinuedAudio(stream, target, carry, carry.edit_list)
             if not is_lossless(after.codec):
-                carry.playlist.encoded.append(codec)
+                carry.edit_list.encoded.append(codec)
         else:
             track = EncodedTrack(stream, target, carry, carry.shows or EVEN)
             change = carry.change_of(stream.index)
