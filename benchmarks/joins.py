@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from cloudconv.media.sound import mixing
 from cloudconv.media.sound.attacks import Attacks
+from cloudconv.media.sound.edits import Edit, EditList
 from cloudconv.media.sound.fades import FilmSound, crossed
 from cloudconv.media.sound.mixing import Mixer
-from cloudconv.media.sound.playlist import Passage, Playlist
 
 RATE = 24_000
 _SECONDS = 12  # of a made sound
@@ -99,7 +99,7 @@ def filmed(path: Path) -> Sound:
         return np.concatenate(parts)[:, None]
 
 
-def passages(length: int, seed: int) -> list[Passage]:
+def edits(length: int, seed: int) -> list[Edit]:
     """Return the jumps of a texture, each of which takes a tenth of a second."""
     random = np.random.default_rng(seed)
     end = Fraction(length, RATE)
@@ -108,7 +108,7 @@ def passages(length: int, seed: int) -> list[Passage]:
     for number in range(int(_LONG / _EVERY)):
         begins = end + number * _EVERY
         target = Fraction(round(random.uniform(0, last) * 25), 25)
-        result.append(Passage(begins, Fraction(1, 10), target - begins - Fraction(1, 10)))
+        result.append(Edit(begins, Fraction(1, 10), target - begins - Fraction(1, 10)))
     return result
 
 
@@ -132,14 +132,14 @@ class Joins(FilmSound):
         self.fades.append((*self._asked, length))
 
 
-def joined(film: Sound, score: list[Passage], seed: int) -> tuple[Sound, Joins, list[int]]:
+def joined(film: Sound, score: list[Edit], seed: int) -> tuple[Sound, Joins, list[int]]:
     """Return the film's sound with what follows, the joins, and where they begin."""
     end = Fraction(len(film), RATE)
-    playlist = Playlist(end, end + _LONG, Fraction(0), seed=seed)
-    passages = playlist.follow()
-    for passage in score:
-        playlist.add(passage)
-    playlist.reach(playlist.ends)
+    edit_list = EditList(end, end + _LONG, Fraction(0), seed=seed)
+    edits = edit_list.follow()
+    for edit in score:
+        edit_list.add(edit)
+    edit_list.reach(edit_list.ends)
     sound = Joins(film)
 
     def noted(old: Sound, new: Sound) -> Sound:
@@ -149,7 +149,7 @@ def joined(film: Sound, score: list[Passage], seed: int) -> tuple[Sound, Joins, 
 
     setattr(mixing, "crossed", noted)  # noqa: B010
     lead = film[:RATE]
-    mixer = Mixer(playlist, passages, sound, len(film), Fraction(0), lead)
+    mixer = Mixer(edit_list, edits, sound, len(film), Fraction(0), lead)
     parts, places = [film], []
     try:
         count = 0
@@ -250,8 +250,8 @@ def main() -> None:
         sheet = []
         end = Fraction(len(film), RATE)
         kinds = {
-            "texture": passages(len(film), options.seed),
-            "ambience": [Passage(end, Fraction(0), None)],
+            "texture": edits(len(film), options.seed),
+            "ambience": [Edit(end, Fraction(0), None)],
         }
         for kind, score in kinds.items():
             sound, joins, places = joined(film, score, options.seed)

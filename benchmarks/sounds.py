@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cloudconv
-from cloudconv.media.sound.playlist import Passage, Playlist
+from cloudconv.media.sound.edits import Edit, EditList
 
 _MOST = 8  # changes that are drawn
 _AROUND = 1.0  # seconds before and after a change
@@ -32,15 +32,15 @@ Sound = NDArray[np.float64]
 Picture = NDArray[np.uint8]
 
 
-def note(passages: list[Passage]) -> None:
-    """Collect the passages of the next dream."""
-    add = Playlist.add
+def note(edits: list[Edit]) -> None:
+    """Collect the edits of the next dream."""
+    add = EditList.add
 
-    def noted(playlist: Playlist, passage: Passage) -> None:
-        passages.append(passage)
-        add(playlist, passage)
+    def noted(edit_list: EditList, edit: Edit) -> None:
+        edits.append(edit)
+        add(edit_list, edit)
 
-    setattr(Playlist, "add", noted)  # noqa: B010
+    setattr(EditList, "add", noted)  # noqa: B010
 
 
 def heard(path: Path) -> tuple[Sound, int]:
@@ -100,14 +100,14 @@ def frames_at(path: Path, times: list[float]) -> Iterator[Picture]:
 def measure(film: Path, options: argparse.Namespace) -> str:
     """Dream on from a film, draw the changes, and return a row of the table."""
     out = options.out / f"{film.stem}.mkv"
-    passages: list[Passage] = []
-    note(passages)
+    edits: list[Edit] = []
+    note(edits)
     result = cloudconv.dream(
         film, out, mode=options.mode, seconds=options.seconds, overwrite=True, threads=1
     )
     assert isinstance(result, cloudconv.DreamResult)
     (before, rate), (after, _) = heard(film), heard(out)
-    times = [float(passage.begins) for passage in passages]
+    times = [float(edit.begins) for edit in edits]
     usual, made = loudness(before, rate), loudness(after, rate)
     low, high = float(usual.min()), float(usual.max())
     outside = [0.0]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cloudconv.dreaming.heard import Listener
 from cloudconv.dreaming.methods.base import Composed, Filmed, Jump
-from cloudconv.media.sound.playlist import Passage, Playlist
+from cloudconv.media.sound.edits import Edit, EditList
 
 STEP = F(1, 25)
 TIMES = [number * STEP for number in range(100)]
@@ -16,16 +16,16 @@ BEGINS = F(4)  # the film's end
 
 
 def heard(origins, times=TIMES, step=STEP):
-    """Return the passages for a dream of these origins, and the playlist."""
-    playlist = Playlist(BEGINS, BEGINS + len(origins) * step, F(0))
-    passages = playlist.follow()
-    listener = Listener(playlist, times, step)
+    """Return the edits for a dream of these origins, and the edit list."""
+    edit_list = EditList(BEGINS, BEGINS + len(origins) * step, F(0))
+    edits = edit_list.follow()
+    listener = Listener(edit_list, times, step)
     for number, origin in enumerate(origins):
-        assert not playlist.is_complete
+        assert not edit_list.is_complete
         listener.push(origin)
-        assert playlist.known <= BEGINS + (number + 1) * step
-    assert playlist.is_complete
-    return list(passages)
+        assert edit_list.known <= BEGINS + (number + 1) * step
+    assert edit_list.is_complete
+    return list(edits)
 
 
 def filmed(first, count):
@@ -40,23 +40,23 @@ def jump(before, after, start, length):
 
 
 def test_frames_in_the_order_of_the_film_are_one_shot():
-    assert heard(filmed(20, 30)) == [Passage(BEGINS, F(0), 20 * STEP - BEGINS)]
+    assert heard(filmed(20, 30)) == [Edit(BEGINS, F(0), 20 * STEP - BEGINS)]
 
 
 def test_a_shot_after_a_jump_begins_with_the_pictures_of_the_jump():
-    passages = heard([*filmed(20, 10), *jump(30, 50, 10, 3), *filmed(53, 5)])
+    edits = heard([*filmed(20, 10), *jump(30, 50, 10, 3), *filmed(53, 5)])
     begins = BEGINS + 10 * STEP
-    assert passages[1:] == [Passage(begins, 3 * STEP, 50 * STEP - begins)]
+    assert edits[1:] == [Edit(begins, 3 * STEP, 50 * STEP - begins)]
 
 
 def test_a_film_without_sound_order_is_an_ambience():
-    assert heard([Composed(), Composed(), Composed()]) == [Passage(BEGINS, F(0), None)]
+    assert heard([Composed(), Composed(), Composed()]) == [Edit(BEGINS, F(0), None)]
 
 
 def test_the_second_frame_of_an_entry_that_stands_does_not_move_the_sound():
     entry = [Jump(99, 40, (number + 1) / 4, 0, 3) for number in range(3)]
-    passages = heard([*entry, *filmed(41, 4)])
-    assert passages == [Passage(BEGINS, 3 * STEP, 38 * STEP - BEGINS)]
+    edits = heard([*entry, *filmed(41, 4)])
+    assert edits == [Edit(BEGINS, 3 * STEP, 38 * STEP - BEGINS)]
 
 
 def test_a_loop_that_ends_in_a_jump_to_the_start_of_the_source_adds_no_shot():
@@ -67,11 +67,11 @@ def test_a_loop_that_ends_in_a_jump_to_the_start_of_the_source_adds_no_shot():
 @given(st.lists(st.tuples(st.integers(0, 80), st.integers(1, 19)), min_size=1, max_size=12))
 def test_each_filmed_frame_has_the_sound_of_its_own_time(runs):
     origins = [origin for first, count in runs for origin in filmed(first, count)]
-    passages = heard(origins)
+    edits = heard(origins)
     offset = F(0)
     for number, origin in enumerate(origins):
         time = BEGINS + number * STEP
-        offset = next((s.offset for s in reversed(passages) if s.begins <= time), offset)
+        offset = next((s.offset for s in reversed(edits) if s.begins <= time), offset)
         assert time + offset == TIMES[origin.number]
 
 
@@ -87,6 +87,6 @@ def test_uneven_frames_of_a_film_stay_one_shot_and_less_than_a_gap_from_their_so
         times[3] + number * STEP for number in range(int((times[-1] - times[3]) / STEP))
     ]
     nearest = [min(range(30), key=lambda n: abs(times[n] - time)) for time in grid]
-    passages = heard([Filmed(number) for number in nearest], times)
-    assert len(passages) == 1
-    assert abs(passages[0].offset - (times[nearest[0]] - BEGINS)) <= max(gaps)
+    edits = heard([Filmed(number) for number in nearest], times)
+    assert len(edits) == 1
+    assert abs(edits[0].offset - (times[nearest[0]] - BEGINS)) <= max(gaps)

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from weakref import finalize
 import av
 import pytest
 
+from cloudconv.media.containers import input as inputs
 from cloudconv.media.reading import demux, identity
 
 
@@ -32,7 +34,10 @@ class Reader:
 
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch, path: Path, buffer: int) -> Iterator[Count]:
-    """Count what is read of a file in the block, with buffers of that size in FFmpeg."""
+    """Count what is read of a file in the block, with buffers of that size in FFmpeg.
+
+    What readers share is forgotten before.
+    """
     count = Count()
 
     class Counting(io.FileIO):
@@ -41,6 +46,12 @@ def counted(monkeypatch: pytest.MonkeyPatch, path: Path, buffer: int) -> Iterato
             if Path(str(self.name)) == path:
                 count.bytes += len(data or b"")
             return data
+
+        def readinto(self, buffer: Any, /) -> Any:
+            size = super().readinto(buffer)
+            if Path(str(self.name)) == path:
+                count.bytes += size or 0
+            return size
 
     real = av.open
 
@@ -53,4 +64,9 @@ def counted(monkeypatch: pytest.MonkeyPatch, path: Path, buffer: int) -> Iterato
         patch.setattr(av, "open", opened)
         patch.setattr(demux, "_BUFFER", buffer)
         patch.setattr(identity, "io", SimpleNamespace(FileIO=Counting))
+        shared = lru_cache((1 << 26) // buffer)(inputs._block.__wrapped__)
+        patch.setattr(inputs, "_block", shared)
+        patch.setattr(inputs, "_BLOCK", buffer)
+        kinds = {"FileIO": Counting, "BufferedReader": io.BufferedReader}
+        patch.setattr(inputs, "io", SimpleNamespace(**kinds))
         yield count

@@ -10,7 +10,7 @@ from av.stream import Disposition
 from cloudconv.errors import OutputError
 from cloudconv.media.carried.carry import Carry
 from cloudconv.media.reading.probe import probe
-from cloudconv.media.sound.playlist import Passage, Playlist
+from cloudconv.media.sound.edits import Edit, EditList
 from tests.helpers import calls
 from tests.helpers.factory import packets_of, picture, read_planes, write_clip
 from tests.helpers.tiers import first_full
@@ -254,16 +254,16 @@ def test_the_sound_of_a_film_that_is_left_early_ends_there_and_goes_on(tmp_path)
 @pytest.mark.full
 def test_sound_of_the_part_that_is_left_out_plays_with_its_frames(tmp_path):
     clip = film(tmp_path / "a.mkv", noted(3), seconds=3)
-    playlist = Playlist(F(2), F(3), F(0), F(3))
+    edit_list = EditList(F(2), F(3), F(0), F(3))
 
     def frames():
         for frame in even(36, (64, 48), rate=FPS):
             if frame.time == 2:
-                playlist.add(Passage(F(2), F(0), F(1, 2)))
-                playlist.reach(F(3))
+                edit_list.add(Edit(F(2), F(0), F(1, 2)))
+                edit_list.reach(F(3))
             yield frame
 
-    carry = Carry(probe(clip), F(0), end=F(2), playlist=playlist)
+    carry = Carry(probe(clip), F(0), end=F(2), edit_list=edit_list)
     options = {"rate": FPS, "carry": carry, "encoder": "ffv1"}
     write(tmp_path / "b.mkv", frames(), probe(clip), **options)
     (_, before, _), (_, after, _) = heard(clip), heard(tmp_path / "b.mkv")
@@ -338,21 +338,21 @@ def test_every_track_goes_on_with_its_language_and_flags(tmp_path):
 
 @pytest.mark.parametrize("tracks", [1, 2])
 def test_sound_that_waits_for_the_picture_at_the_end_is_written(tmp_path, tracks):
-    """The playlist becomes complete while known sound waits for the picture."""
+    """The edit list becomes complete while known sound waits for the picture."""
     clip = film(tmp_path / "a.mkv", *[noted(2)] * tracks, seconds=2, codec="aac")
     info = probe(clip)
-    playlist = Playlist(F(2), F(4), F(0))
+    edit_list = EditList(F(2), F(4), F(0))
 
     def frames():
         for frame in even(48, (64, 48), rate=FPS):
             if frame.time == 2:
-                playlist.add(Passage(F(2), F(0), F(-2)))
-                playlist.reach(F(23, 6))
+                edit_list.add(Edit(F(2), F(0), F(-2)))
+                edit_list.reach(F(23, 6))
             elif frame.time == 3:
-                playlist.reach(F(4))
+                edit_list.reach(F(4))
             yield frame
 
-    carry = Carry(info, F(0), playlist=playlist)
+    carry = Carry(info, F(0), edit_list=edit_list)
     write(tmp_path / "b.mkv", frames(), info, rate=FPS, carry=carry, encoder="ffv1")
     for number in range(tracks):
         assert abs(len(heard(tmp_path / "b.mkv", number)[1]) / RATE - 4) < 0.03

@@ -1,7 +1,7 @@
 """A part costs what the part costs, and a whole run reads its input twice at most.
 
 Matroska is read whole for its times in a whole run, and once more for the streams beside
-the video. A part of it is read three times: for its times, its frames and its sound.
+the video. Of a part that the memory holds, times, frames and sound are read once together.
 """
 
 from collections.abc import Iterator
@@ -98,13 +98,10 @@ def head(clip):
 def most_of_a_part(clip, seconds):
     """Return the bytes of a part and of the groups of pictures around it, and a half.
 
-    Of Matroska also those of its times, which are those of 48 frames before and of 26
-    after, and those of its sound, with two seconds on each side.
+    Of Matroska also those of 48 frames before the part and of 26 after it, for its times.
     """
     part = 1.5 * size_of(clip, seconds + 2 * GROUP / RATE) + head(clip)
-    times = size_of(clip, seconds + (48 + GROUP + 26) / RATE)
-    sound = size_of(clip, seconds + 4 + GROUP / RATE)
-    return part if has_index(clip) else part + times + sound
+    return part if has_index(clip) else part + size_of(clip, (48 + GROUP + 26) / RATE)
 
 
 PARTS = [(20, 21), (5, 15), (39, None), (None, 1)]
@@ -115,6 +112,7 @@ PARTS = [(20, 21), (5, 15), (39, None), (None, 1)]
     [
         *((container, *part) for container in ("mp4", "mkv") for part in PARTS),
         ("mov", *PARTS[0]),
+        ("webm", *PARTS[0]),
     ],
     indirect=["clip"],
 )

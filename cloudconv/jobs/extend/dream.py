@@ -49,7 +49,7 @@ from cloudconv.jobs.reports import (
     places_page,
 )
 from cloudconv.media.frames.frame import Frame
-from cloudconv.media.sound.playlist import Playlist
+from cloudconv.media.sound.edits import EditList
 from cloudconv.media.writing.output import claim
 from cloudconv.messages import counted, flag, listed
 from cloudconv.render.device import precision_name, set_threads
@@ -220,14 +220,14 @@ class _Dream:
         ]
 
     def listener(self) -> Listener | None:
-        """Return the writer of an empty playlist; None if no sound goes on."""
+        """Return the writer of an empty edit list; None if no sound goes on."""
         plan = self.plan
         if not extend.sound_goes_on(plan.settings, plan.info):
             return None
         ends = plan.begins + plan.new_frames * plan.step
         cut = self.material.cut
         scene = self.material.times[0] - _EARLIER if cut is None else cut
-        playlist = Playlist(
+        edit_list = EditList(
             plan.begins,
             ends,
             scene,
@@ -235,7 +235,7 @@ class _Dream:
             seed=self.options.seed,
             loops=self.options.loop,
         )
-        return Listener(playlist, self.material.times, plan.step)
+        return Listener(edit_list, self.material.times, plan.step)
 
 
 @torch.inference_mode()
@@ -377,7 +377,7 @@ def run(warnings: Warnings, settings: DreamSettings) -> Job:
             limits=dream.meter.limits,
             alive=not dream.meter.fails,
             repeats_every=dream.meter.repeats_every,
-            sound_encoded=[] if listener is None else sorted({*listener.playlist.encoded}),
+            sound_encoded=[] if listener is None else sorted({*listener.edit_list.encoded}),
             jumps=dream.jumps_as_json(begins),
             faults=faults,
             verdict=verdict_of(faults),

@@ -26,7 +26,7 @@ from cloudconv.media.colour.color import description_of, from_rgb
 from cloudconv.media.containers.containers import default_suffix
 from cloudconv.media.frames.frame import Frame, MediaInfo
 from cloudconv.media.reading.source import Source
-from cloudconv.media.sound.playlist import Playlist
+from cloudconv.media.sound.edits import EditList
 from cloudconv.media.writing.encoding import EncodingPlan, draft_encoding
 from cloudconv.media.writing.sink import Sink
 from cloudconv.models import registry
@@ -161,7 +161,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
     def encoding(self, first: Fraction) -> EncodingPlan:
         """Return the encoding for the time of the first frame on the source's clock.
 
-        If the sound goes on, the playlist is empty.
+        If the sound goes on, the edit list is empty.
         """
         info = self.info
         timing = self.info.timing
@@ -171,9 +171,9 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         parts = timing.last_duration, gap, self.step, self.begins - timing.start
         # Audio ends with the source, or before at the new frames.
         audio_end = None if self.ends is None else self.begins
-        playlist = None
+        edit_list = None
         if sound_goes_on(settings, info):
-            playlist = Playlist(self.begins, self.begins, self.begins)
+            edit_list = EditList(self.begins, self.begins, self.begins)
         carry = Carry(
             info,
             zero,
@@ -181,7 +181,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
             audio_end,
             audio=not settings.only_new,
             copies_only=settings.sound == "copy",
-            playlist=playlist,
+            edit_list=edit_list,
             is_mute=settings.sound == "drop",
         )
         return self.draft.at((timing.time_base, *parts), first - zero, carry)
@@ -198,7 +198,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
         The output appears only when it is complete. ``make`` yields the new frames in
         another thread. Its argument is the output's first frame if that is a source frame,
         otherwise None. ``began`` was ``time.monotonic()`` when the run started.
-        The sound goes on by the playlist of ``listener``;
+        The sound goes on by the edit list of ``listener``;
         without a listener the sound ends with the film.
         """
         info = self.info
@@ -213,7 +213,7 @@ class ExtendPlan(video.VideoPlan, Generic[S]):
             begins = self.begins if first is None else first.time
             encoding = self.encoding(begins)
             if listener is not None and encoding.carry is not None:
-                carry = replace(encoding.carry, playlist=listener.playlist)
+                carry = replace(encoding.carry, edit_list=listener.edit_list)
                 encoding = replace(encoding, carry=carry)
             zero = self.zero(begins)
             sink = stack.enter_context(

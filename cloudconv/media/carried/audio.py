@@ -14,9 +14,9 @@ from cloudconv.media.carried.carry import Carry
 from cloudconv.media.carried.tracks import Timed
 from cloudconv.media.containers.containers import Container
 from cloudconv.media.containers.muxing import add_copy, header_of, label_of, stamp_of
+from cloudconv.media.sound.edits import EditList
 from cloudconv.media.sound.fades import FilmSound
 from cloudconv.media.sound.mixing import Mixer
-from cloudconv.media.sound.playlist import Playlist
 from cloudconv.media.sound.stretch import Samples, TimeStretch
 from cloudconv.messages import counted
 from cloudconv.timeline import EVEN
@@ -352,27 +352,27 @@ class EncodedTrack:
 
 
 class ContinuedAudio(EncodedTrack):
-    """A track of audio that goes on after the film, up to the end of the playlist.
+    """A track of audio that goes on after the film, up to the end of the edit list.
 
     The track is encoded again as a whole. The sound of the scene stays in memory. Before
-    the playlist begins, the samples of a codec without loss keep their values.
+    the edit list begins, the samples of a codec without loss keep their values.
     """
 
-    def __init__(self, source: Any, target: Any, carry: Carry, playlist: Playlist) -> None:
+    def __init__(self, source: Any, target: Any, carry: Carry, edit_list: EditList) -> None:
         super().__init__(source, target, carry, EVEN)
         if source.codec_context.format.name.removesuffix("p") in _DEEP_FORMATS:
             self._format = "dbl"
             self._type = np.dtype(np.float64)
-        self._playlist = playlist
-        self._passages = playlist.follow()
+        self._edit_list = edit_list
+        self._edits = edit_list.follow()
         # Places in samples: of the first sample of the output, of the first and of the end
         # of those that may play, and of the first after the film.
         self._start = self._least
-        self._scene = round((playlist.scene - carry.zero) * self._rate)
-        self._end = round((playlist.until - carry.zero) * self._rate)
-        self._begins = round((playlist.begins - carry.zero) * self._rate)
+        self._scene = round((edit_list.scene - carry.zero) * self._rate)
+        self._end = round((edit_list.until - carry.zero) * self._rate)
+        self._begins = round((edit_list.begins - carry.zero) * self._rate)
         self._least = min(self._start, self._scene)
-        self.begin = min(self.begin, playlist.scene)
+        self.begin = min(self.begin, edit_list.scene)
         self._leads = self._start < self._begins
         self._lead: list[Samples] = []
         self._heard: list[Samples] = []
@@ -391,7 +391,7 @@ class ContinuedAudio(EncodedTrack):
             )
 
     def continued(self) -> Iterator[Timed]:
-        """Yield packets as far as the playlist is known, after the last one of the film."""
+        """Yield packets as far as the edits are known, after the last one of the film."""
         if not self._is_read:
             self._is_read = True
             yield from self._decoded(None)
@@ -402,7 +402,7 @@ class ContinuedAudio(EncodedTrack):
             yield from self._encoded(self._mixer.play())
 
     def flush(self) -> Iterator[Timed]:
-        """Yield the last packets; the playlist is complete."""
+        """Yield the last packets; the edit list is complete."""
         yield from self.continued()
         if self._first is not None:
             yield from map(_timed, self.target.encode(None))
@@ -418,8 +418,8 @@ class ContinuedAudio(EncodedTrack):
         lead = np.concatenate(self._lead or [silence]) if self._leads else None
         at = min(self._next, self._begins)
         self._mixer = Mixer(
-            self._playlist,
-            self._passages,
+            self._edit_list,
+            self._edits,
             FilmSound(
                 sound,
                 self._rate,
@@ -443,7 +443,7 @@ class ContinuedAudio(EncodedTrack):
         tail = samples[max(self._start - at, 0) : max(self._begins - at, 0)]
         if len(tail) and self._leads:
             begins = max(at, self._start)
-            if self._playlist.loops and begins < self._start + _LEAD * self._rate:
+            if self._edit_list.loops and begins < self._start + _LEAD * self._rate:
                 if not self._lead:
                     self._lead.append(
                         np.zeros((begins - self._start, self._channels), self._type)

@@ -57,7 +57,6 @@ from cloudconv.media.containers.muxing import (
 from cloudconv.media.containers.timecode import (
     timecode_at_rate,
     timecode_fault,
-    timecode_of,
 )
 from cloudconv.media.reading.demux import is_made_anew
 from cloudconv.messages import clock, plural
@@ -112,7 +111,7 @@ def _ways(stream: Any, container: Container, carry: Carry) -> Iterator[Way]:
     copy = Way("copy", partial(add_copy, stream=stream, unlisted=container.unlisted))
     is_sound = stream.type == "audio"
     is_text = codec_name(stream) in _TEXT
-    goes_on = is_sound and carry.playlist is not None
+    goes_on = is_sound and carry.edit_list is not None
     shows = carry.shows
     if kind_of(stream) == "still":
         if container.attachments:
@@ -148,7 +147,7 @@ def _ways_of_sound(
     # Other files than MP4 and MOV state no order of channels, but FFmpeg's own.
     fits = container.orders_channels or list(order) == sorted(order)
     fits &= carry.change_of(stream.index) is None or carry.copies_only
-    is_new = carry.playlist is not None or carry.shows is not None
+    is_new = carry.edit_list is not None or carry.shows is not None
     if fits and not is_new:
         yield copy
     if carry.copies_only and not is_new:
@@ -159,11 +158,11 @@ def _ways_of_sound(
     why = f"FFmpeg cannot copy it to {container.name}"
     if carry.shows is not None:
         why = "it is slowed down"
-    elif carry.playlist is not None:
+    elif carry.edit_list is not None:
         why = f"FFmpeg cannot encode {codec_name(stream)} for {container.name}"
     for add in encoders_of(stream, container):
         yield Way("encode", add, why)
-    if fits and carry.playlist is not None and carry.audio:
+    if fits and carry.edit_list is not None and carry.audio:
         yield copy
 
 
@@ -207,13 +206,11 @@ class OtherStreams:
         self._queue = self._packets()
         self._next = _NOTHING  # the next packet
         self._filled = set[int]()  # the numbers of the output's streams with packets
-        self._code: str | None = None  # a time code that FFmpeg does not read
         out.metadata.update(fresh_tags(self._file.container.metadata, container))
         others = [
             stream
             for stream in self._file.container.streams
-            if stream.index != carry.info.video_index
-            and not (self._reads_code(stream) or is_made_anew(stream))
+            if stream.index != carry.info.video_index and not is_made_anew(stream)
         ]
         stills = [s for s in others if kind_of(s) == "still"]
         for stream in chain(stills, (s for s in others if s not in stills)):
@@ -273,12 +270,12 @@ class OtherStreams:
         for packet, begins_part in self._file.packets(tracks, begins, carry.end):
             track = tracks[packet.stream.index]
             yield from track.take(packet, begins_part=begins_part)
-        playlist = carry.playlist
-        while playlist is not None and not playlist.is_complete:
+        edit_list = carry.edit_list
+        while edit_list is not None and not edit_list.is_complete:
             for track in tracks.values():
                 if isinstance(track, ContinuedAudio):
                     yield from track.continued()
-            if not playlist.is_complete:  # by now
+            if not edit_list.is_complete:  # by now
                 yield _NOTHING
         for track in tracks.values():
             yield from track.flush()
@@ -308,12 +305,6 @@ class OtherStreams:
             track = self._text(stream, target)
         self._describe(stream, target)
         self._tracks[stream.index] = track
-        codec = codec_name(target)
-        if codec.startswith(container.seldom_heard):
-            self._warn(
-                f"seldom-heard: Few players read {codec} in {container.name}: for "
-                f"{label_of(stream)}, a .mov or .mkv is better."
-            )
         if self._carry.shows is not None and codec_name(stream) in _STYLED:
             self._warn(
                 f"subtitles-old-speed: Subtitles with inner times keep their old speed: "
@@ -348,7 +339,7 @@ class OtherStreams:
         change = carry.change_of(stream.index)
         if change is not None:
             self._warn_change(stream, change, "players may lose the sound from there")
-        elif stream.type == "audio" and carry.playlist is not None:
+        elif stream.type == "audio" and carry.edit_list is not None:
             self._warn(
                 f"sound-not-continued: {label_of(stream)} ends with the film, because "
                 f"FFmpeg cannot decode it and encode it again for {self._container.name}."
@@ -399,10 +390,10 @@ class OtherStreams:
         carry = self._carry
         after = target.codec_context
         codec = after.codec.canonical_name
-        if carry.shows is None and carry.playlist is not None:
-            track: EncodedTrack = ContinuedAudio(stream, target, carry, carry.playlist)
+        if carry.shows is None and carry.edit_list is not None:
+            track: EncodedTrack = ContinuedAudio(stream, target, carry, carry.edit_list)
             if not is_lossless(after.codec):
-                carry.playlist.encoded.append(codec)
+                carry.edit_list.encoded.append(codec)
         else:
             track = EncodedTrack(stream, target, carry, carry.shows or EVEN)
             change = carry.change_of(stream.index)
@@ -448,26 +439,6 @@ class OtherStreams:
         if stream.type == "video":  # players show the new video, not a thumbnail
             target.disposition &= ~Disposition.default
 
-    def _reads_code(self, stream: Any) -> bool:
-        """Read a time code that FFmpeg does not read; return False for other streams.
-
-        FFmpeg refuses drop-frame time codes at a rate that has none.
-        """
-        name = stream.metadata.get("handler_name", "").lower().replace(" ", "")
-        rate = self._carry.info.timing.rate
-        is_unread = stream.type == "data" and "timecode" not in stream.metadata
-        if not (is_unread and "timecode" in name and stream.frames == 1) or rate is None:
-            return False
-        data = self._file.first_data(stream)
-        if data is None or len(data) != 4:
-            return False
-        self._code = timecode_of(int.from_bytes(data, "big"), round(rate))
-        self._warn(
-            f"time-code-counts: The time code {self._code} is marked as drop-frame, which "
-            "exists at 29.97 and 59.94 fps only: in the output every frame counts."
-        )
-        return True
-
     def _describe_video(self, stream: Any, rate: Fraction | None) -> None:
         """Copy the source video's tags and disposition to the output's video.
 
@@ -476,7 +447,6 @@ class OtherStreams:
         """
         source: Any = self._file.container.streams[self._carry.info.video_index]
         tags = fresh_tags(source.metadata, self._container)
-        tags |= {} if self._code is None else {"timecode": self._code}
         stream.metadata.update({k: v for k, v in tags.items() if k.lower() != "alpha_mode"})
         stream.disposition = source.disposition | Disposition.default
         timing = self._carry.info.timing

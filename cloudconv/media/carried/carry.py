@@ -8,7 +8,7 @@ from typing import Any
 
 from cloudconv.media.containers.containers import Container
 from cloudconv.media.frames.frame import MediaInfo
-from cloudconv.media.sound.playlist import Playlist
+from cloudconv.media.sound.edits import EditList
 from cloudconv.timemap import TimeMap
 
 # Tags that describe the old file, not its content.
@@ -41,9 +41,9 @@ class Carry:
     # Whether audio that the container cannot store is an error. Otherwise it is encoded
     # again.
     copies_only: bool = False
-    # The passages by which all audio goes on after the film, also without ``audio``; None
+    # The edits by which all audio goes on after the film, also without ``audio``; None
     # if the audio ends with the film.
-    playlist: Playlist | None = None
+    edit_list: EditList | None = None
     is_mute: bool = False  # whether audio is left out, and nothing else
 
     def on_output(self, time: Fraction) -> Fraction:

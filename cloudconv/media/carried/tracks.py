@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from fractions import Fraction
-from itertools import islice, tee
+from itertools import chain, islice, tee
 from typing import Any
 
 import av
@@ -52,13 +52,35 @@ class BesideFile:
 
     def __init__(self, info: MediaInfo) -> None:
         self._info = info
-        # Small blocks, so that not much is read between the packets of MP4.
-        self.container = open_container(info.path, blocksize="4096")
+        # Small blocks, so that not much is read between packets that an index lists.
+        options: Any = {"blocksize": "4096"} if info.input_format.has_index else {}
+        self.container = open_container(info.path, **options)
         self._packets = self._read()
 
     def _read(self) -> Iterator[Any]:
         streams = [each for each in self.container.streams if each.type != "attachment"]
         return read_packets(self.container, streams)
+
+    def _from(self, time: Fraction) -> Iterator[Any]:
+        """Yield the packets from a key frame before a time on."""
+        video: Any = self.container.streams[self._info.video_index]
+        self.container.seek(int(time / video.time_base), stream=video, backward=True)
+        yield from self._read()
+
+    def _last_before(self, time: Fraction, stream: Any) -> Iterator[Any]:
+        """Yield the last packet of a stream before a time, if the file has its place."""
+        tick = stream.time_base
+        last = max(
+            (e.timestamp for e in stream.index_entries if e.timestamp * tick < time),
+            default=None,
+        )
+        for packet in () if last is None else self._from(last * tick):
+            stamp = stamp_of(packet) or 0
+            if packet.stream.index == stream.index and stamp == last:
+                yield packet
+                return
+            if stamp * packet.time_base > last * tick + _AROUND:
+                return  # the place is wrong
 
     def first_data(self, stream: Any) -> bytes | None:
         """Return the data of a stream's first packet among the first ones of the file.
@@ -81,20 +103,23 @@ class BesideFile:
         container = self.container
         info = self._info
         restarts = info.timing.restarts
-        video: Any = container.streams[info.video_index]
         has_index = info.input_format.has_index
         is_part = info.timing.is_part or (has_index and not restarts)
         last = end + _AROUND if is_part and end is not None else None
         packets = self._packets
-        # Without an index of all packets, a subtitle that begins so long before may still
-        # be shown at the start.
-        has_text = any(container.streams[number].type == "subtitle" for number in indices)
-        around = 5 * _AROUND if has_text and not has_index else _AROUND
+        texts = [each for each in container.streams.subtitles if each.index in indices]
+        # Without an index of all packets, subtitles that begin so long before, and the last
+        # one before these, may still be shown at the start.
+        around = 5 * _AROUND if texts and not has_index else _AROUND
         # Sound may begin before the first frame.
         if is_part and begin is not None and begin - around > info.timing.start:
-            first = int((begin - around) / video.time_base)
-            container.seek(first, stream=video, backward=True)
-            packets = self._read()
+            first = begin - around
+            packets = self._from(first)
+            if not has_index:
+                # A seek reads the index.
+                container.seek(0)
+                early = [self._last_before(first, stream) for stream in texts]
+                packets = chain(*early, packets)
         only(container, indices)
         clocks = {
             number: BesideClock(container, container.streams[number], restarts)

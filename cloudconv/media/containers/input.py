@@ -1,4 +1,7 @@
-"""Copy standard input to a file, because a video is read more than once.
+"""Read an input for FFmpeg, and copy standard input to a file first.
+
+A video is read more than once, and often by two readers at a time. Those of Matroska share
+what they have read (`SharedReader`), because every stream lies between the others there.
 
 A copy exists as long as an object refers to its path, such as the description of the input
 in the plan of a job. Nothing has to delete a copy.
@@ -17,13 +20,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatch
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from weakref import WeakValueDictionary, finalize
 
 from filelock import FileLock, Timeout
 
+from cloudconv import interrupts
 from cloudconv.errors import InputError
 from cloudconv.messages import amount
 from cloudconv.pipeline import is_closing
@@ -39,6 +43,8 @@ _PAUSE = 0.02  # seconds
 # path has backslashes.
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):[/\\]+")
 _MATROSKA = b"\x1a\x45\xdf\xa3"
+_BLOCK = 1 << 16  # bytes that the readers of a file share
+_MOST_SHARED = 1 << 9  # blocks of all files
 
 
 def _not_stored(copy: Path, error: OSError) -> InputError:
@@ -155,6 +161,55 @@ class GrowthReader:
             self._growth.interrupt = error
             return b""
         return data
+
+
+@lru_cache(_MOST_SHARED)
+def _block(path: str, _version: tuple[int, ...], number: int) -> bytes:
+    # A single read of the system may return less.
+    with io.BufferedReader(io.FileIO(path), _BLOCK) as file:
+        file.seek(number * _BLOCK)
+        return file.read(_BLOCK)
+
+
+class SharedReader:
+    """A file object for FFmpeg, whose blocks all readers of the file share.
+
+    The last 32 MiB stay in the memory. Times, frames and sound of a part of that size thus
+    read the file once, and the sound of any part reads what the frames have read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = os.fspath(path)
+        about = path.stat()
+        self._version = (about.st_ino, about.st_size, about.st_mtime_ns)
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes, none only at the end."""
+        number, begin = divmod(self._at, _BLOCK)
+        try:
+            block = _block(self.name, self._version, number)
+        except KeyboardInterrupt:
+            interrupts.remember()  # FFmpeg calls this function, and PyAV loses the error
+            block = _block(self.name, self._version, number)
+        data = block[begin : begin + size]
+        self._at += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to an offset from the start, from here or from the end, and return it."""
+        self._at = offset + (0, self._at, self._version[1])[whence]
+        return self._at
+
+
+def reader_of(path: Path) -> GrowthReader | SharedReader | None:
+    """Return a file object for FFmpeg; None for a file that FFmpeg opens itself."""
+    growth = growth_of(path)
+    if growth is not None:
+        return GrowthReader(growth)
+    with path.open("rb") as file:
+        is_matroska = file.read(len(_MATROSKA)) == _MATROSKA
+    return SharedReader(path) if is_matroska else None
 
 
 _SUFFIXES = {

@@ -75,17 +75,17 @@ def tags(given: dict[str, str]) -> dict[str, str]:
 
 def prepare(out: OutputContainer, video: Any) -> bytes:
     """Add an ending to the track's title, which :func:`amend` replaces by elements."""
-    room = "~" * (400 + 16 * len(out.streams))
-    video.metadata["title"] = video.metadata.get("title", "") + room
-    return room.encode()
+    padding = "~" * (400 + 16 * len(out.streams))
+    video.metadata["title"] = video.metadata.get("title", "") + padding
+    return padding.encode()
 
 
 def amend(muxed: MuxedFile) -> None:
     """Correct the tracks of a finished file without checksums, in place.
 
-    The first is a video, whose title must end with the room, which is removed. A variable
-    rate removes the stated constant rate. Padding follows the tracks, so nothing after them
-    moves.
+    The first is a video, whose title must end with the padding, which is removed. A
+    variable rate removes the stated constant rate. An empty element follows the tracks, so
+    nothing after them moves.
     """
     with muxed.path.open("rb+") as file:
         data = file.read(_HEAD)
@@ -209,7 +209,7 @@ def _amended(entry: bytes, muxed: MuxedFile) -> bytes:
     aspect = muxed.aspect
     for kind, content in children(entry):
         if kind == _NAME:
-            content = content.removesuffix(muxed.room)
+            content = content.removesuffix(muxed.prepared)
         if kind == _VIDEO and aspect is not None:
             kept = {
                 element: value

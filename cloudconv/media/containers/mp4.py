@@ -10,6 +10,7 @@ import io
 import struct
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import islice
 from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from cloudconv.media.containers.muxed import MuxedFile
 
 if TYPE_CHECKING:
+    import numpy as np
     from av.container import OutputContainer
+    from numpy.typing import NDArray
 
 BoxSpan = tuple[int, int]  # start and end of the content of a box
 
@@ -39,7 +42,7 @@ class Names(NamedTuple):
     """The tags that a kind of file has names for, and what others need."""
 
     known: set[str]
-    rooms: tuple[str, ...]  # tags of any length, one of which holds the place of others
+    spare: tuple[str, ...]  # tags of any length, one of which is padded for others
     head: int  # bytes of a tag before its text
 
 
@@ -78,7 +81,7 @@ def options(_source: Path, tick: Fraction) -> dict[str, str]:
 
 
 def prepare(out: OutputContainer, _: Any) -> bytes:
-    """Return the boxes of tags for which iTunes has no name, and make room for them.
+    """Return the boxes of tags for which iTunes has no name, and pad a tag for them.
 
     With FFmpeg's option ``use_metadata_tags``, no tag at all has a name that players know.
     :func:`amend` puts the boxes in the place of a text of the same length.
@@ -90,11 +93,11 @@ def prepare(out: OutputContainer, _: Any) -> bytes:
         + _box(b"data", _TEXT, value.encode())
         for name, value in others.items()
     )
-    return _with_room(out, _ITUNES, b"".join(_box(b"----", box) for box in boxes))
+    return _padded(out, _ITUNES, b"".join(_box(b"----", box) for box in boxes))
 
 
 def prepare_mov(out: OutputContainer, _: Any) -> bytes:
-    """Return a box with the tags for which QuickTime has no name, and make room for it.
+    """Return a box with the tags for which QuickTime has no name, and pad a tag for it.
 
     Apple's programs read such a list of keys and values.
     """
@@ -111,7 +114,7 @@ def prepare_mov(out: OutputContainer, _: Any) -> bytes:
         _box(b"keys", struct.pack(">II", 0, len(others)), keys),
         _box(b"ilst", values),
     )
-    return _with_room(out, _QUICKTIME, _box(b"meta", bytes(4), *content))
+    return _padded(out, _QUICKTIME, _box(b"meta", bytes(4), *content))
 
 
 def _unnamed(out: OutputContainer, names: Names) -> dict[str, str]:
@@ -120,11 +123,11 @@ def _unnamed(out: OutputContainer, names: Names) -> dict[str, str]:
     return {key: text for key, text in tags if key.lower().split("-")[0] not in names.known}
 
 
-def _with_room(out: OutputContainer, names: Names, room: bytes) -> bytes:
-    unused = [key for key in names.rooms if key not in map(str.lower, out.metadata)]
-    if room and unused:
-        out.metadata[unused[0]] = (len(room) - names.head) * "~"
-    return room
+def _padded(out: OutputContainer, names: Names, boxes: bytes) -> bytes:
+    unused = [key for key in names.spare if key not in map(str.lower, out.metadata)]
+    if boxes and unused:
+        out.metadata[unused[0]] = (len(boxes) - names.head) * "~"
+    return boxes
 
 
 def _box(kind: bytes, *parts: bytes) -> bytes:
@@ -170,7 +173,7 @@ def amend(muxed: MuxedFile) -> None:
 
 
 def amend_mov(muxed: MuxedFile) -> None:
-    """Hide subtitles that nobody chose, and put tags in the place of their room."""
+    """Hide subtitles that nobody chose, and put tags in the place of their padding."""
     with muxed.path.open("rb+") as file:
         size = muxed.path.stat().st_size
         for track in _tracks(file, size):
@@ -179,9 +182,9 @@ def amend_mov(muxed: MuxedFile) -> None:
             for at, after in [*_boxes(file, None, *tags), *_itunes_tags(file, tags)]:
                 file.seek(at - 8)
                 tag = file.read(after - at + 8)
-                if len(tag) == len(muxed.room) and not tag[_TEXT_HEAD:].strip(b"~"):
+                if len(tag) == len(muxed.prepared) and not tag[_TEXT_HEAD:].strip(b"~"):
                     file.seek(at - 8)
-                    file.write(muxed.room)
+                    file.write(muxed.prepared)
 
 
 def _itunes_tags(file: BinaryIO, tags: BoxSpan) -> Iterator[BoxSpan]:
@@ -207,6 +210,25 @@ def edit_speeds(path: Path) -> list[Fraction]:
                     if place >= 0 and speed not in (0, _ONE):
                         speeds.add(Fraction(speed, _ONE))
     return sorted(speeds)
+
+
+def shown_later(path: Path, place: int, count: int) -> NDArray[np.int64]:
+    """Return how many ticks after its decode time each picture of a track is shown.
+
+    ``place`` is that of the track in the file, from 0. They are zeros for a track without a
+    table for ``count`` pictures.
+    """
+    import numpy as np  # imported here, because every command loads this module
+
+    entry = np.dtype([("count", ">u4"), ("ticks", ">i4")])
+    with path.open("rb") as file:
+        for track in islice(_tracks(file, path.stat().st_size), place, place + 1):
+            for start, end in _within(file, track, b"mdia", b"minf", b"stbl", b"ctts"):
+                file.seek(start + _ENTRIES)
+                table = np.fromfile(file, entry, (end - start) // entry.itemsize - 1)
+                if table["count"].sum() == count:
+                    return np.repeat(table["ticks"].astype(np.int64), table["count"])
+    return np.zeros(count, np.int64)
 
 
 def _hide(file: BinaryIO, track: BoxSpan, hidden: Sequence[int]) -> None:

@@ -18,6 +18,6 @@ class MuxedFile(NamedTuple):
     varies: bool  # whether the rate is variable
     end: Fraction  # of the last frame, in seconds
     lasts: Fraction  # the last frame, in seconds; 0 if packets were copied
-    room: bytes = b""  # what the row's ``prepare`` has returned
+    prepared: bytes = b""  # what the row's ``prepare`` has returned
     delays: Sequence[Fraction] = ()  # in seconds, to state for the tracks of audio
     hidden: Sequence[int] = ()  # numbers of the tracks that nobody chose, from 1 on

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.media.frames.clock import Restart
-from cloudconv.messages import clock, rate_name
+from cloudconv.messages import rate_name
 from cloudconv.settings.numbers import simplest
 
 # Lengths of a clock's tick, in seconds.
@@ -39,7 +39,7 @@ _BROADCAST = tuple(
 )
 
 _LONG_GAP = 2  # a last frame that lasts so many times as long as the others is intended
-LONGEST_LAST = 600  # seconds; a longer last frame is an error of the file
+_LONGEST_LAST = 600  # seconds; a longer last frame is an error of the file
 # Packets for each one without a time, from which on the others give the times of the
 # frames.
 _FEW_UNSTAMPED = 10
@@ -75,21 +75,22 @@ class Stamps:
     times: NDArray[np.int64]  # of the visible frames, without repeated ones, sorted
     packets: int
     shown: int  # the packets with a visible frame
-    unstamped: int  # those of them without a time
     durations: frozenset[int]  # of the packets
     last_duration: int  # of the packet with the latest time
-    first: int | None  # the time of the first picture that can be decoded
-    header_rates: tuple[Fraction, ...]
     is_rate_guessed: bool  # by FFmpeg, because the header states none
-    end: int | None  # of the track by the index of the file
-    is_cut_off: bool  # the index lists more packets
-    is_brief: bool  # of an input that is still arriving, only the first packets are known
-    ends: bool  # whether the last packets are known
+    unstamped: int = 0  # packets with a visible frame without a time
+    first: int | None = None  # the time of the first picture that can be decoded
+    header_rates: tuple[Fraction, ...] = ()
+    end: int | None = None  # of the track by the index of the file
+    is_cut_off: bool = False  # the index lists more packets
+    # Of an input that is still arriving, only the first packets are known.
+    is_brief: bool = False
+    ends: bool = True  # whether the last packets are known
     # The time of the file's first frame if only frames around a part are known.
-    begin: int | None
-    in_order: bool  # see `Timing`
-    restarts: tuple[Restart, ...]
-    keys: tuple[Key, ...]
+    begin: int | None = None
+    in_order: bool = False  # see `Timing`
+    restarts: tuple[Restart, ...] = ()
+    keys: tuple[Key, ...] = ()
     # Pictures of an animation that get a longer duration, see `VideoClock`.
     hurried: int = 0
     length: Fraction | None = None  # of the track in seconds by its tags
@@ -131,7 +132,6 @@ class Timing:
     # The middle distance of the time stamps from ``start + k / gap_rate``. With a coarse
     # clock, the first stamp may be up to a tick earlier or later than all others.
     lag: Fraction = Fraction(0)
-    rate_but_gap: Fraction | None = None  # that of all frames but for the longest gap
     keys: tuple[Key, ...] = ()  # some of the key frames, in order
     # Only the first frames and those around a part were read: the number of all frames is
     # approximate.
@@ -139,16 +139,8 @@ class Timing:
 
     @property
     def in_words(self) -> str:
-        """Return the rate for people; an even rate with one gap is named as such."""
-        if self.rate is not None:
-            return f"{rate_name(self.rate)} fps"
-        if self.rate_but_gap is None or self.longest_gap is None:
-            return "a variable rate"
-        begins, ends = self.longest_gap
-        lasts = ends - begins
-        gap = clock(float(lasts)) if lasts >= Fraction(1, 10) else f"{float(lasts):.2g} s"
-        at = clock(float(begins - self.start))
-        return f"{rate_name(self.rate_but_gap)} fps, with a gap of {gap} at {at}"
+        """Return the rate for people."""
+        return "a variable rate" if self.rate is None else f"{rate_name(self.rate)} fps"
 
     @property
     def usual_rate(self) -> Fraction:
@@ -291,7 +283,7 @@ def _measured(
     before = constant
     even = None
     lag = Fraction(0)
-    if constant is not None and (count == 1 or not is_long(lasts, constant, tick)):
+    if constant is not None and (count == 1 or not _is_long(lasts, constant, tick)):
         before = None
         even = constant
         lasts = 1 / constant
@@ -324,7 +316,7 @@ def _rate(
     return film_rate(times, stamps.tick, hints) if film else None, film
 
 
-def is_long(lasts: Fraction, rate: Fraction, tick: Fraction) -> bool:
+def _is_long(lasts: Fraction, rate: Fraction, tick: Fraction) -> bool:
     """Return whether the last frame of an even video lasts longer on purpose.
 
     ``tick`` is what the file rounds times to: two frames may last one tick less, if that
@@ -354,7 +346,7 @@ def _last_duration(stamps: Stamps, times: NDArray[np.int64]) -> int:
         possible.insert(0, stamps.end - int(times[-1]))
     gaps = np.sort(np.diff(times))
     least, usual = (int(gaps[0]) // 4, int(gaps[len(gaps) // 2])) if len(gaps) else (0, 0)
-    most = int(LONGEST_LAST / stamps.tick)
+    most = int(_LONGEST_LAST / stamps.tick)
     return next((ticks for ticks in possible if max(least, 1) <= ticks <= most), usual)
 
 
@@ -370,23 +362,7 @@ def _gaps(stamps: Stamps, timing: Timing) -> dict[str, Any]:
         "median_gap": int(np.sort(gaps)[len(gaps) // 2]) * tick,
         "shortest_gap": int(gaps.min()) * tick,
         "longest_gap": (int(times[at]) * tick, int(times[at + 1]) * tick),
-        "rate_but_gap": None
-        if timing.gap_rate or stamps.begin is not None
-        else _rate_but_gap(stamps, at),
     }
-
-
-def _rate_but_gap(stamps: Stamps, at: int) -> Fraction | None:
-    """Return the rate of all frames but for the gap after frame ``at``.
-
-    The result is None if it is no rate.
-    """
-    times, tick = stamps.times, stamps.tick
-    hints = () if stamps.is_rate_guessed else stamps.header_rates
-    fewer, more = sorted((times[: at + 1], times[at + 1 :]), key=len)
-    rate = constant_rate(more, tick, hints) if len(more) > 1 else None
-    alike = len(fewer) < 2 or rate is None or constant_rate(fewer, tick, [rate]) == rate
-    return rate if alike else None
 
 
 def constant_rate(

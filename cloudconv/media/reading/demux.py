@@ -19,7 +19,7 @@ from av.stream import Discard, Disposition
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
-from cloudconv.media.containers.input import GrowthReader, check_kind, growth_of
+from cloudconv.media.containers.input import check_kind, reader_of
 from cloudconv.media.frames.clock import VideoClock
 from cloudconv.messages import as_argument, counted, listed
 
@@ -142,13 +142,11 @@ def too_short(path: Path) -> str:
 def _open(
     path: Path, hardware: HWAccel | None, formats: str, **options: str
 ) -> InputContainer:
-    growth = growth_of(path)
-    file = growth and GrowthReader(growth)
     options |= _TRANSPORT if is_transport(path) else {}
     # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option
     # prevents that a "%" in a picture's name is read as a sequence.
     return av.open(
-        file or f"file:{os.fspath(path)}",
+        reader_of(path) or f"file:{os.fspath(path)}",
         mode="r",
         metadata_errors="replace",
         container_options={"pattern_type": "none", "format_whitelist": formats, **options},
@@ -203,15 +201,10 @@ def main_video(container: InputContainer, path: Path, number: int | None = None)
 
 def _moving(path: Path, best: Any, videos: list[Any]) -> Any:
     """Return the best video, or another one if that one has a single frame."""
-    counts = Counter({video.index: int(video.frames) for video in videos})
-    if not all(counts.values()):  # the header does not say
-        counts.clear()
-        with open_container(path) as container:
-            streams = [container.streams[video.index] for video in videos]
-            for packet in islice(read_packets(container, streams), _MOST_PACKETS):
-                counts[packet.stream.index] += 1
-                if counts[best.index] > 1:
-                    break
+    with open_container(path) as container:
+        streams = [container.streams[video.index] for video in videos]
+        packets = islice(read_packets(container, streams), _MOST_PACKETS)
+        counts = Counter(packet.stream.index for packet in packets)
     if counts[best.index] > 1:
         return best
     return max([best, *videos], key=lambda video: counts[video.index])
@@ -371,7 +364,7 @@ def _check_png(file: BinaryIO, name: Path | str) -> None:
     FFmpeg unpacks texts and the colour profile without a limit: `ffprobe` on a PNG whose
     chunk zTXt has a megabyte of packed zeros. Here their limit is 64 MiB.
     """
-    room = _MOST
+    left = _MOST
     for kind, size in _chunks(file):
         if kind == b"IHDR":
             width, height = struct.unpack(">2I", file.read(8).ljust(8, b"\0"))
@@ -380,8 +373,8 @@ def _check_png(file: BinaryIO, name: Path | str) -> None:
             # The compressed data follows a name, a zero and the number of the method.
             packed = file.read(min(size, _MOST)).partition(b"\0")[2][1:]
             with suppress(zlib.error):
-                room -= len(zlib.decompressobj().decompress(packed, room))
-        if room <= 0:
+                left -= len(zlib.decompressobj().decompress(packed, left))
+        if left <= 0:
             raise InputError(
                 f"large-png: {name} has a colour profile or texts of more than "
                 f"{_MOST >> 20} MiB: remove them from the picture."

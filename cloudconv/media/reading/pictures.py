@@ -31,7 +31,7 @@ from cloudconv.media.reading.tiff import pages_of, with_page
 from cloudconv.messages import as_argument, keep_name, shortened
 
 SEQUENCE_RATE = Fraction(25)
-MILLISECOND = Fraction(1, 1000)  # to which WebP rounds times
+_MILLISECOND = Fraction(1, 1000)  # to which WebP rounds times
 _VIDEOS = {
     *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".mk3d", ".webm", ".avi", ".divx", ".amv"),
     *(".ts", ".m2ts", ".mts", ".trp", ".tp", ".mpg", ".mpeg", ".m1v", ".m2v", ".mpv"),
@@ -60,14 +60,6 @@ class Pictures:
     durations: Sequence[Fraction]
     decode: Callable[[int], Iterator[VideoFrame | None]]
     hurried: int = 0  # pictures that get a longer duration, see `VideoClock`
-
-    @property
-    def rate(self) -> Fraction | None:
-        """Return the constant rate.
-
-        The result is None if the durations of all pictures but the last differ.
-        """
-        return 1 / self.durations[0] if len(set(self.durations[:-1])) <= 1 else None
 
     def timed(self, start: Fraction) -> Iterator[tuple[VideoFrame | None, Fraction]]:
         """Yield each picture from the one at ``start`` on, and its time after the first."""
@@ -337,7 +329,7 @@ def _animated_webp(file: Path) -> Pictures | None:
             return None
         width, height = (int.from_bytes(head[k : k + 3], "little") + 1 for k in (24, 27))
         demux.check_size(width, height, file)
-        stated = [length * MILLISECOND for _, length in frame_durations(data)]
+        stated = [length * _MILLISECOND for _, length in frame_durations(data)]
     durations = [SHOWN if length <= SHORTEST else length for length in stated]
     if not durations:
         raise InputError(demux.too_short(file))
@@ -357,17 +349,16 @@ def _clear_avif(file: Path) -> Pictures | None:
     try:
         with Image.open(file) as image:
             demux.check_size(*image.size, file)
-            is_clear = image.mode == "RGBA"
+            if image.mode != "RGBA":
+                return None
     except PILLOW_ERRORS:
-        return None
-    if not is_clear:
         return None
     with demux.open_container(file) as container:
         stream = demux.main_video(container, file)
         packets = demux.read_packets(container, stream)
-        durations = [packet.duration * Fraction(stream.time_base) for packet in packets]
-    if not all(durations):
-        return None
+        durations = [
+            packet.duration * Fraction(stream.time_base) or SHOWN for packet in packets
+        ]
     decode = partial(_decode_animation, file, len(durations), alpha=True)
     return Pictures("avif", "av1", (file,), durations, decode)
 

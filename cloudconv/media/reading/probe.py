@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -42,12 +43,11 @@ from cloudconv.media.frames.formats import (
     working_format,
 )
 from cloudconv.media.frames.frame import ColorTags, MediaInfo
-from cloudconv.media.frames.timing import LONGEST_LAST, Stamps, Timing, is_long, timing_of
+from cloudconv.media.frames.timing import Stamps, Timing, timing_of
 from cloudconv.media.reading import demux
 from cloudconv.media.reading.adts import SoundFormats
 from cloudconv.media.reading.identity import identify
 from cloudconv.media.reading.pictures import (
-    MILLISECOND,
     SEQUENCE_RATE,
     Pictures,
     common_format,
@@ -97,9 +97,8 @@ def probe(
         except InputError as error:
             if isinstance(error, ReadError):
                 raise  # later code gives a better message for others
-    meter = FieldMeter(MEASURED_PICTURES if deinterlace else 1)
     try:
-        info = _probe(file, picture_rate, meter, stream, part)
+        info = _probe(file, picture_rate, stream, part, deinterlace=deinterlace)
     finally:
         if growth is not None and growth.interrupt is not None:
             raise growth.interrupt  # an interrupt has ended the wait for the input
@@ -110,10 +109,7 @@ def probe(
         )
     if stream not in (None, info.video_index):
         raise demux.no_stream(stream, [info.video_index], file)
-    info = replace(info, **identity)
-    if deinterlace:
-        return _with_fields(info, meter)
-    return info
+    return replace(info, **identity)
 
 
 def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
@@ -135,13 +131,26 @@ def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
 def _probe(
     path: Path,
     rate: Fraction | None,
-    meter: FieldMeter,
     number: int | None,
     part: Part,
+    *,
+    deinterlace: bool,
 ) -> MediaInfo:
+    meter = FieldMeter(MEASURED_PICTURES if deinterlace else 1)
     pictures = open_pictures(path, rate)
-    if pictures is not None:
-        return _probe_pictures(path, pictures, meter, rate)
+    if pictures is None:
+        info = _probe_file(path, rate, meter, number, part)
+    else:
+        info = _probe_pictures(path, pictures, meter, rate)
+    if info is None:
+        return _probe(path, rate, number, (None, None), deinterlace=deinterlace)
+    return _with_fields(info, meter) if deinterlace else info
+
+
+def _probe_file(
+    path: Path, rate: Fraction | None, meter: FieldMeter, number: int | None, part: Part
+) -> MediaInfo | None:
+    """Describe a file; return None if only the whole file tells the times of a part."""
     briefly = growth_of(path) is not None
     with demux.open_container(path) as container:
         # Matroska files that were put together have the index of the first one.
@@ -183,7 +192,7 @@ def _probe(
             # No seek has found a key frame before the part.
             or int(stamps.times[0]) * stamps.tick - timing.start > (part[0] or 0)
         ):
-            return _probe(path, rate, meter, number, (None, None))
+            return None
         ratio = stream.sample_aspect_ratio
         of_frame = meter.aspect
         if ratio == expected_aspect:
@@ -402,33 +411,24 @@ def _probe_pictures(
     first = meter.first
     if first is None:
         raise no_frame(path)
-    durations = pictures.durations
-    gap_rate = pictures.rate
-    lasts = durations[-1]
     suffix = pictures.files[0].suffix.lower()
-    tick = Fraction(1, math.lcm(*(d.denominator for d in durations)))
-    timing = Timing(Fraction(0), len(durations), gap_rate, lasts, tick, Fraction(0))
-    is_odd = lasts <= LONGEST_LAST and gap_rate and is_long(lasts, gap_rate, MILLISECOND)
-    if gap_rate is None or is_odd:
-        at = durations.index(max(durations[:-1], default=lasts))
-        begins = sum(durations[:at], Fraction(0))
-        timing = replace(
-            timing,
-            rate=None,
-            end=sum(durations, Fraction(0)),
-            rate_before_last=gap_rate,
-            median_gap=sorted(durations)[len(durations) // 2],
-            shortest_gap=min(durations),
-            longest_gap=(begins, begins + durations[at]),
-        )
-    else:
-        end = len(durations) / gap_rate
-        timing = replace(timing, last_duration=1 / gap_rate, end=end)
+    # With so fine a tick, equal durations give their rate exactly.
+    tick = Fraction(1, math.lcm(10_000, *(d.denominator for d in pictures.durations)))
+    ticks = [int(duration / tick) for duration in pictures.durations]
+    stamps = Stamps(
+        tick=tick,
+        times=np.array([0, *accumulate(ticks[:-1])]),
+        packets=len(ticks),
+        shown=len(ticks),
+        durations=frozenset(ticks),
+        last_duration=ticks[-1],
+        is_rate_guessed=True,
+    )
     return _described(
         path,
         first,
         container=pictures.container,
-        timing=timing,
+        timing=timing_of(stamps, None),
         suffix=suffix,
         codec=pictures.codec,
         file=pictures.files[0],

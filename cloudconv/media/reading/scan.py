@@ -1,13 +1,13 @@
 """Read the packets of a video for their times.
 
-MP4 and MOV have an index of all packets: at a constant rate, it alone gives their times.
-Otherwise, of a part only the first frames are read, and those around it.
+MP4 and MOV have an index of all packets, which gives their times if it foretells those of
+the first packets. Otherwise, of a part only the first frames are read, and those around it.
 """
 
 from array import array
-from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import av
@@ -15,6 +15,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 
+from cloudconv.media.containers import mp4
 from cloudconv.media.frames.clock import Part, VideoClock, format_of
 from cloudconv.media.frames.deinterlace import FieldMeter
 from cloudconv.media.frames.formats import is_opaque
@@ -26,7 +27,33 @@ _NO_TIME = -(2**63)  # before every time
 _NEVER = 2**63  # after every time
 # Frames to read before the rate of an arriving input, or the start of a file, is known.
 _FRAMES_FOR_RATE = 48
-_SHOWN_IN_DATA = ("vp8", "vp9")  # codecs that say in a packet whether it is shown
+
+
+class _FirstPictures:
+    """The first pictures of a video, decoded for a meter; ``times`` are theirs in ticks."""
+
+    def __init__(self, decoder: Any, meter: FieldMeter) -> None:
+        self.times = array("q")
+        self.meter = meter
+        self._decoder = decoder
+        # FFmpeg gives each GIF and each palette an opacity.
+        meter.is_opaque = decoder.codec.canonical_name == "gif" or decoder.pix_fmt == "pal8"
+
+    def lack(self, count: int) -> bool:
+        """Return whether the meter needs more pictures, or there are fewer than that."""
+        meter = self.meter
+        return meter.pictures < meter.most or meter.is_opaque or len(self.times) < count
+
+    def push(self, packet: Any) -> None:
+        """Decode the next packet; None after the last one."""
+        meter = self.meter
+        for picture in _decoded(self._decoder, packet):
+            meter.is_opaque = meter.is_opaque and is_opaque(picture)
+            self.times.append(_NO_TIME if picture.pts is None else picture.pts)
+            if meter.pictures < meter.most:
+                if meter.first is None:
+                    meter.aspect = self._decoder.sample_aspect_ratio
+                meter.push(picture)
 
 
 class Scan:
@@ -50,8 +77,6 @@ class Scan:
     ) -> None:
         self._container = container
         self._stream = stream
-        self._decoder = decoder
-        self._meter = meter
         self._sounds = sounds
         self._briefly = briefly
         self._part = part
@@ -59,64 +84,84 @@ class Scan:
         self._last: Fraction | int = _NEVER  # the end of the part
         self._after = 0  # frames after that
         self._kind = format_of(container.format.name)
-        self._codec = decoder.codec.canonical_name
         self._clock = VideoClock(container, stream)
-        # FFmpeg gives each GIF and each palette an opacity.
-        meter.is_opaque = self._codec == "gif" or decoder.pix_fmt == "pal8"
+        self._pictures = _FirstPictures(decoder, meter)
         # If a codec reorders frames, and the times still increase, they may be decode
         # times.
         self._may_decode = decoder.reorder_depth > 0 and not briefly
         self._packets = 0
         self._keys = list[Key]()
-        self._stamps, self._durations, self._decoded = array("q"), array("q"), array("q")
+        self._stamps, self._durations = array("q"), array("q")
 
     def read(self) -> Stamps:
-        """Read the packets."""
-        for packet in self._wanted():
-            if self._sounds.take(packet):
-                continue
+        """Read the packets, or the first ones if they tell how to find the others."""
+        is_begun = False
+        for packet in demux.read_packets(
+            self._container, [self._stream, *self._sounds.streams]
+        ):
             self._take(packet)
-            is_brief = self._briefly and self._meter.first is not None and self._has_rate
-            if is_brief or self._after > UNSURE:
+            has_rate = len(self._stamps) >= _FRAMES_FOR_RATE
+            if has_rate and not (is_begun or self._wants_pictures):
+                is_begun = True
+                if self._briefly:
+                    return self._result(ends=False)
+                if self._is_whole() and self._take_index():
+                    break
+                if self._is_whole():
+                    self._seek(*self._part)
+            if self._after > UNSURE:
                 return self._result(ends=False)
-        self._decode(None)
+        self._pictures.push(None)
         return self._result(ends=True)
 
     @property
-    def _has_rate(self) -> bool:
-        return len(self._stamps) >= _FRAMES_FOR_RATE
-
-    @property
     def _wants_pictures(self) -> bool:
-        meter = self._meter
-        more = self._may_decode and len(self._decoded) < _FRAMES_FOR_RATE
-        return meter.pictures < meter.most or meter.is_opaque or more
+        return self._pictures.lack(_FRAMES_FOR_RATE if self._may_decode else 0)
 
-    def _wanted(self) -> Iterator[Any]:
-        """Yield the packets, or only the first ones if an index has the times of all."""
-        streams = [self._stream, *self._sounds.streams]
-        packets = demux.read_packets(self._container, streams)
-        for packet in packets:
-            yield packet
-            if self._has_rate and not self._wants_pictures:
-                break
-        else:
-            return
-        entries = list(self._stream.index_entries)
-        # Not if the file is cut off after its index.
-        last = max((entry.pos for entry in entries), default=0)
-        is_sure = self._kind.finds_shown and last < self._container.size
-        if is_sure and self._has_times(entries):
-            self._take_index(entries)
-            return
-        if is_sure and any(self._part) and _NO_TIME not in self._stamps:
-            self._seek(*self._part)
-        yield from packets
+    def _is_whole(self) -> bool:
+        """Return whether the file has all packets that its index lists."""
+        last = max((entry.pos for entry in self._stream.index_entries), default=0)
+        return last < int(self._container.size)
+
+    def _take_index(self) -> bool:
+        """Take all packets from an index that foretells those that were read.
+
+        The index of MP4 has decode times, and a table how much later each picture is shown.
+        """
+        stream = self._stream
+        entries = list(stream.index_entries)
+        # Each packet of some sound is looked at, and an edit list may have cut the index.
+        if (
+            self._sounds.streams
+            or not self._kind.has_index
+            or not len(entries) == stream.frames > 0
+        ):
+            return False
+        decoded = np.array([entry.timestamp for entry in entries])
+        times = decoded + mp4.shown_later(
+            Path(self._container.name.removeprefix("file:")), stream.index, len(entries)
+        )
+        shown = np.array([not entry.is_discard for entry in entries])
+        keyed = np.array([entry.is_keyframe for entry in entries])
+        times += self._stamps[0] - times[shown][0]
+        known = slice(self._packets)
+        if times[known][shown[known]].tolist() != self._stamps.tolist() or times[known][
+            keyed[known]
+        ].tolist() != [key.pts for key in self._keys]:
+            return False
+        gaps = np.diff(decoded)
+        self._stamps = array("q", times[shown].tolist())
+        self._durations = array("q", np.append(gaps, gaps[-1])[shown].tolist())
+        self._packets = len(entries)
+        self._keys = [Key(time, time) for time in times[keyed].tolist()]
+        return True
 
     def _seek(self, start: Fraction | None, end: Fraction | None) -> None:
         """Seek to a key frame before a part, unless the first frames reach the part."""
+        if not (any((start, end)) and self._kind.finds_shown) or _NO_TIME in self._stamps:
+            return
         tick = Fraction(self._stream.time_base)
-        self._begin = begin = max(min(self._stamps), self._decoded[0])
+        self._begin = begin = max(min(self._stamps), self._pictures.times[0])
         if end is not None:
             self._last = begin + end / tick
         # The first frames last longer than those that decide about the first of the part.
@@ -127,59 +172,16 @@ class Scan:
             self._stamps = array("q")
             self._durations = array("q")
 
-    def _has_times(self, entries: list[Any]) -> bool:
-        """Return whether an index of all packets tells when they are shown.
-
-        The index has decode times. Pictures that are stored in their order are shown then;
-        others are shown in the steps of decode times, if these are even.
-        """
-        first = min(self._stamps)
-        steps = {b.timestamp - a.timestamp for a, b in pairwise(entries)}
-        is_even = len(steps) == 1 and not any(
-            (t - first) % max(steps) for t in self._stamps
-        )
-        in_order = not self._decoder.reorder_depth and not any(
-            time - first != entry.timestamp - entries[0].timestamp
-            for time, entry in zip(self._stamps, entries, strict=False)
-        )
-        return (
-            self._kind.has_index
-            and min(steps, default=0) > 0
-            and (is_even or in_order)
-            # An index without key frames calls all packets so.
-            and (
-                self._decoder.codec.intra_only
-                or not all(entry.is_keyframe for entry in entries)
-            )
-            # Each packet of such sound is looked at.
-            and not self._sounds.streams
-            and self._codec not in _SHOWN_IN_DATA
-            and len(entries) == self._stream.frames
-            and len(self._keys) > 0
-            and not any(entry.is_discard for entry in entries)
-        )
-
-    def _take_index(self, entries: list[Any]) -> None:
-        """Take all packets from an index, which tells when they are shown."""
-        later = min(self._stamps) - entries[0].timestamp
-        self._stamps = array("q", [entry.timestamp + later for entry in entries])
-        gaps = [after - before for before, after in pairwise(self._stamps)]
-        self._durations = array("q", [*gaps, gaps[-1]])
-        self._packets = len(entries)
-        keyed = [entry.timestamp for entry in entries if entry.is_keyframe]
-        # After a seek, pictures that follow a key frame may be shown before it.
-        later = self._keys[-1].pts - keyed[: len(self._keys)][-1]
-        self._keys = [Key(time + later, time + later) for time in keyed]
-
     def _take(self, packet: Any) -> None:
-        if not self._clock.move(packet):
+        if self._sounds.take(packet) or not self._clock.move(packet):
             return
-        self._decode(packet)
+        if self._wants_pictures:
+            self._pictures.push(packet)
         self._packets += 1
         if packet.is_keyframe and packet.pts is not None:
             by_shown = self._kind.finds_shown or packet.dts is None
             self._keys.append(Key(packet.pts, packet.pts if by_shown else packet.dts))
-        if not demux.is_shown(packet, self._codec):
+        if not demux.is_shown(packet, self._stream.codec_context.codec.canonical_name):
             return
         stamps = self._stamps
         self._may_decode &= packet.pts is not None and (
@@ -187,22 +189,11 @@ class Scan:
         )
         stamps.append(_NO_TIME if packet.pts is None else packet.pts)
         self._durations.append(packet.duration or 0)
-        self._after += not self._wants_pictures and stamps[-1] > self._last
-
-    def _decode(self, packet: Any) -> None:
-        meter = self._meter
-        if not self._wants_pictures:
-            return
-        for picture in _decoded(self._decoder, packet):
-            meter.is_opaque = meter.is_opaque and is_opaque(picture)
-            self._decoded.append(_NO_TIME if picture.pts is None else picture.pts)
-            if meter.pictures < meter.most:
-                if meter.first is None:
-                    meter.aspect = self._decoder.sample_aspect_ratio
-                meter.push(picture)
+        self._after += stamps[-1] > self._last
 
     def _result(self, *, ends: bool) -> Stamps:
         stream = self._stream
+        first = self._pictures.meter.first
         times = np.array(self._stamps, np.int64)
         rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
         # The header also counts frames that an edit list hides; the reader's index does
@@ -225,7 +216,7 @@ class Scan:
             unstamped=int((times == _NO_TIME).sum()),
             durations=frozenset(self._durations),
             last_duration=self._durations[int(times.argmax())] if len(times) else 0,
-            first=None if self._meter.first is None else self._meter.first.pts,
+            first=None if first is None else first.pts,
             header_rates=tuple(Fraction(rate) for rate in rates if rate),
             is_rate_guessed=self._kind.guesses_rate,
             end=end,
@@ -237,7 +228,7 @@ class Scan:
             and len(times) > 1
             and (
                 self._kind.stamps_decoding
-                or any(after < before for before, after in pairwise(self._decoded))
+                or any(after < before for before, after in pairwise(self._pictures.times))
             ),
             restarts=self._clock.restarts,
             keys=tuple(self._keys),

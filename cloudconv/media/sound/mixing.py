@@ -1,4 +1,4 @@
-"""Play the passages of a playlist, with the sound of one track of the film.
+"""Play the edits of an edit list, with the sound of one track of the film.
 
 A *place* is a sample on the output's clock, and a *position* is one on the film's clock.
 The *shift* of a part is the distance from each place to the position that plays there.
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cloudconv.media.sound.edits import LOOK_AHEAD, Edit, EditList
 from cloudconv.media.sound.fades import (
     FilmSound,
     Positions,
@@ -18,7 +19,6 @@ from cloudconv.media.sound.fades import (
     crossed,
     extension,
 )
-from cloudconv.media.sound.playlist import LOOK_AHEAD, Passage, Playlist
 
 _FADE = 0.3  # length in seconds
 _LOOP = 0.08  # seconds at the end of a loop that lead into its start
@@ -37,7 +37,7 @@ class _Fade(NamedTuple):
 
 
 class Mixer:
-    """A player of a playlist, from the place ``at`` to the end of the playlist.
+    """A player of an edit list, from the place ``at`` to the end of the edit list.
 
     ``origin`` is the time of place 0 on the source's clock. Before ``at`` the output plays
     the film itself if ``lead`` is given: the sound at the start of the output, to which a
@@ -47,26 +47,26 @@ class Mixer:
 
     def __init__(
         self,
-        playlist: Playlist,
-        passages: deque[Passage],
+        edit_list: EditList,
+        edits: deque[Edit],
         film: FilmSound,
         at: int,
         origin: Fraction,
         lead: Sound | None,
     ) -> None:
         self.is_silent = False
-        self._playlist = playlist
-        self._passages = passages
+        self._edit_list = edit_list
+        self._edits = edits
         self._film = film
         self._rate = film.rate
         self._origin = origin
-        self._random = np.random.default_rng(playlist.seed)
+        self._random = np.random.default_rng(edit_list.seed)
         self._begin = at
         self._at = at
-        self._end = self._place(playlist.ends)
+        self._end = self._place(edit_list.ends)
         self._fade = round(_FADE * self._rate)
         self._around = round(LOOK_AHEAD * self._rate)
-        self._loop = round(_LOOP * self._rate) if playlist.loops else 0
+        self._loop = round(_LOOP * self._rate) if edit_list.loops else 0
         self._lead = lead
         self._shift = 0  # of the part that plays
         self._first_shift = None if lead is None else 0  # of the first part of the output
@@ -77,24 +77,20 @@ class Mixer:
         self._piece = round(min(_PIECE * self._rate, _PART * (film.end - film.begin)))
 
     def play(self) -> Iterator[Sound]:
-        """Yield the next samples in blocks of a second, as far as the playlist is known."""
-        is_complete = self._playlist.is_complete
-        while self._passages:
-            passage = self._passages[0]
-            window = passage.begins + passage.lasts + LOOK_AHEAD
-            if window > self._playlist.known and not is_complete:
-                break  # the next passage may begin before this fade ends
-            self._passages.popleft()
-            following = (
-                self._place(self._passages[0].begins) if self._passages else self._end
-            )
-            if following > self._at or not self._passages:
-                yield from self._changed(passage, following)
+        """Yield the next samples in blocks of a second, as far as the edits are known."""
+        is_complete = self._edit_list.is_complete
+        while self._edits:
+            edit = self._edits[0]
+            window = edit.begins + edit.lasts + LOOK_AHEAD
+            if window > self._edit_list.known and not is_complete:
+                break  # the next edit may begin before this fade ends
+            self._edits.popleft()
+            following = self._place(self._edits[0].begins) if self._edits else self._end
+            if following > self._at or not self._edits:
+                yield from self._changed(edit, following)
         ends = self._end - self._loop
         if not is_complete:
-            end = min(
-                [self._playlist.known, *(passage.begins for passage in self._passages)]
-            )
+            end = min([self._edit_list.known, *(edit.begins for edit in self._edits)])
             ends = min(self._place(end - LOOK_AHEAD), ends)
         yield from self._until(ends)
         if is_complete and self._at < self._end:
@@ -144,24 +140,24 @@ class Mixer:
         self._at += length
         return sound
 
-    def _changed(self, passage: Passage, following: int) -> Iterator[Sound]:
-        """Play up to a passage, and the fade to it, which ends before ``following``."""
-        begins = self._place(passage.begins)
-        ends = self._place(passage.begins + passage.lasts)
+    def _changed(self, edit: Edit, following: int) -> Iterator[Sound]:
+        """Play up to an edit, and the fade to it, which ends before ``following``."""
+        begins = self._place(edit.begins)
+        ends = self._place(edit.begins + edit.lasts)
         yield from self._until(begins - self._around)
         least = max(begins - self._around, self._at)
         places = self._places(least, min(ends + self._around, max(following, ends)))
-        self._drifts = passage.offset is None
+        self._drifts = edit.offset is None
         if self._at == self._begin:
             places = places[:1]  # the film has ended
-        if passage.offset is None:
+        if edit.offset is None:
             yield from self._faded(self._join(places))
             return
         length = self._fade
         if ends - begins > length and begins >= least:
             places = np.array([begins])  # a slow jump fades as long as it lasts
             length = ends - begins
-        shift = round(passage.offset * self._rate)
+        shift = round(edit.offset * self._rate)
         yield from self._faded(self._crossing(places, places + shift, length))
 
     def _places(self, least: int, most: int) -> Positions:

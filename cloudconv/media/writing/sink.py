@@ -16,7 +16,7 @@ from av.stream import Disposition
 
 from cloudconv import files
 from cloudconv.errors import OutputError
-from cloudconv.events import Warned, Warnings
+from cloudconv.events import Warnings
 from cloudconv.media.carried.beside import OtherStreams
 from cloudconv.media.containers.containers import Content, container_of
 from cloudconv.media.containers.input import is_stdout, numbered, pictures_of
@@ -27,8 +27,6 @@ from cloudconv.media.writing.encoding import EncodingPlan, Shown
 from cloudconv.media.writing.known_encoders import known_encoder
 from cloudconv.media.writing.output import claimed, writing
 from cloudconv.media.writing.packets import PacketSummary, Writer, read_segment
-
-_LARGE = 5_000_000  # bytes of an animation in a second, which pages load slowly
 
 
 class Sink(Writer, AbstractContextManager["Sink"]):
@@ -59,10 +57,9 @@ class Sink(Writer, AbstractContextManager["Sink"]):
         self._others: OtherStreams | None = None
         self._names = numbered(plan.target) if container.is_folder else None
         self._pictures = 0  # written to a folder
-        self._bytes = 0
         # Data on standard output cannot be corrected afterwards.
         self._amends = not is_stdout(plan.target)
-        self._room = b""
+        self._prepared = b""
         orders = container.has_edit_lists and plan.rate is None
         self._order = _DecodeTimes() if orders else None
         part = None
@@ -102,7 +99,7 @@ class Sink(Writer, AbstractContextManager["Sink"]):
             )
             self._opened.callback(self._others.close)
         if self._amends and container.prepare is not None:
-            self._room = container.prepare(self._out, stream)
+            self._prepared = container.prepare(self._out, stream)
         if layout(plan.choice.working).alpha:
             stream.metadata.update(known_encoder(plan.choice.encoder).alpha_tags)
         matrix = plan.info.display_matrix
@@ -111,7 +108,6 @@ class Sink(Writer, AbstractContextManager["Sink"]):
 
     def store(self, packet: Any) -> None:
         """Write a packet, and before it all earlier packets of the other streams."""
-        self._bytes += packet.size
         if self._names is not None:
             self._pictures += 1
             (self.file / self._names.name(self._pictures)).write_bytes(bytes(packet))
@@ -119,15 +115,6 @@ class Sink(Writer, AbstractContextManager["Sink"]):
         packet.stream = self.encoder.stream
         for ready in [packet] if self._order is None else self._order.push(packet):
             self._mux(ready)
-        is_animation = self._container.has_one_encoder
-        if is_animation and 1 <= self.encoder.shown.end < self._bytes / _LARGE:
-            self.warnings.add(
-                Warned(
-                    f"large-animation: {self.plan.target.name} takes more than 5 MB a "
-                    "second: an .mp4 is a small part of that; a lower --fps and a shorter "
-                    "part are smaller, too."
-                )
-            )
 
     def _mux(self, packet: Any) -> None:
         self._mux_others(packet.dts * self.plan.tick)
@@ -163,7 +150,7 @@ class Sink(Writer, AbstractContextManager["Sink"]):
                     varies=self.plan.rate is None,
                     end=shown.end,
                     lasts=shown.lasts,
-                    room=self._room,
+                    prepared=self._prepared,
                     delays=[] if self._others is None else self._others.delays,
                     hidden=hidden,
                 )

@@ -1,7 +1,6 @@
 """A part of a file has the frames, times and sound that it has in the whole file."""
 
 import random
-from dataclasses import replace
 from fractions import Fraction
 from itertools import accumulate
 from typing import NamedTuple
@@ -9,8 +8,10 @@ from typing import NamedTuple
 import av
 import pytest
 
+from cloudconv import interrupts
 from cloudconv.media.carried import tracks as carried
 from cloudconv.media.carried.carry import Carry
+from cloudconv.media.containers import input as inputs
 from cloudconv.media.reading.probe import probe
 from cloudconv.media.reading.scan import Scan
 from cloudconv.media.reading.source import Source
@@ -110,21 +111,17 @@ def test_a_part_has_the_frames_and_times_of_the_whole(clips, kind, suffix):
         timing = info.timing
         assert (timing.start, timing.rate) == (whole.timing.start, whole.timing.rate)
         sought += timing.is_part
-    # Transport streams, and MP4 with an even index, are read as for a whole run.
-    reads_all = suffix == "ts" or (
-        suffix in ("mp4", "mov") and kind not in ("uneven", "vp9")
-    )
-    assert bool(sought) != reads_all
+    # Transport streams are read as for a whole run, and the index of MP4 has all times.
+    assert bool(sought) == (suffix in ("mkv", "webm"))
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 @pytest.mark.parametrize("missing", [1, Fraction(61, 2)])
-def test_an_even_part_of_an_uneven_file_has_its_own_rate(tmp_path, suffix, missing):
+def test_an_even_part_of_an_uneven_file_has_its_own_rate(tmp_path, missing):
     """Frames are lost at 10 s: at a whole number of them, the rate of a part is known."""
     times = [Fraction(k + missing * (k >= 240), 24) for k in range(FRAMES)]
     form = {"size": (64, 48), "codec": "libx264", "options": X264, "noise": 3.0}
-    path = write_clip(tmp_path / f"a.{suffix}", FRAMES, times=times, **form)
+    path = write_clip(tmp_path / "a.mkv", FRAMES, times=times, **form)
     whole = probe(path)
     everything = frames_of(whole, Part())
     assert whole.timing.rate is None
@@ -139,34 +136,30 @@ def test_an_even_part_of_an_uneven_file_has_its_own_rate(tmp_path, suffix, missi
         assert max(errors) <= whole.timing.time_base
 
 
-@pytest.mark.full
-def test_an_index_gives_the_times_that_packets_have(clips, monkeypatch):
-    for kind in KINDS:
-        path = clips(kind, "mp4")
-        by_index = probe(path)
-        with monkeypatch.context() as patch:
-            patch.setattr(Scan, "_has_times", lambda self, entries: False)
-            by_packets = probe(path)
-        keys = {"keys": ()}
-        assert replace(by_index.timing, **keys) == replace(by_packets.timing, **keys)
-
-
-def test_a_film_in_order_at_an_uneven_rate_is_read_by_its_index(tmp_path, monkeypatch):
-    """Phones write such films: the data of later packets is not read."""
-    times = [Fraction(3 * k + k * k % 3, 90) for k in range(120)]
-    options = {"preset": "ultrafast", "bf": "0", "g": "12"}
-    path = write_clip(
-        tmp_path / "a.mp4", 120, times=times, codec="libx264", options=options
+def cut_in_disorder(source, target):
+    """Copy all but the last two packets, which are shown before others."""
+    count = iter(range(FRAMES - 2))
+    return remux(
+        source, target, lambda packet: None if next(count, None) is None else packet
     )
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_index_gives_the_times_that_packets_have(clips, tmp_path, monkeypatch, kind):
+    """The data of later packets is not read, also where the end lacks some frames."""
     taken = []
     take = Scan._take
     monkeypatch.setattr(Scan, "_take", lambda s, packet: (taken.append(0), take(s, packet)))
-    by_index = probe(path).timing
-    assert by_index.rate is None
-    assert len(taken) < 60 < by_index.frames == 120
-    monkeypatch.setattr(Scan, "_has_times", lambda self, entries: False)
-    assert replace(by_index, keys=()) == replace(probe(path).timing, keys=())
-    assert len(taken) > 120
+    whole = clips(kind, "mp4")
+    for path in (whole, cut_in_disorder(whole, tmp_path / "cut.mp4")):
+        taken.clear()
+        by_index = probe(path)
+        assert len(taken) < 100 < by_index.timing.frames
+        with monkeypatch.context() as patch:
+            patch.setattr(Scan, "_take_index", lambda self: False)
+            by_packets = probe(path)
+        assert by_index.timing == by_packets.timing
 
 
 def without_cues(source, target):
@@ -200,9 +193,9 @@ def with_late_cues(source, target):
         if 0 < size < 5:
             places.append((at + 2, size))
     last, size = places[-1]
-    for place, room in places:
-        if room == size:
-            data[place : place + room] = data[last : last + size]
+    for place, length in places:
+        if length == size:
+            data[place : place + length] = data[last : last + size]
     target.write_bytes(data)
     return target
 
@@ -245,19 +238,35 @@ def test_frames_before_the_start_of_an_edit_list_are_in_no_part(tmp_path):
         assert_alike(probe(path, part=part), part, everything)
 
 
-def film(path, *, sound_begins=Fraction(0), long=Fraction(4)):
+# The codecs of sound and of subtitles by container.
+FILMS = {
+    ".mkv": ("aac", "flac", "subrip"),
+    ".webm": ("libopus", "libopus", "webvtt"),
+    ".mp4": ("aac", "alac", "mov_text"),
+    ".mov": ("aac", "pcm_s16le", "mov_text"),
+    ".ts": ("aac", "mp2", None),
+}
+
+
+def film(path, *, sound_begins=Fraction(0), long=Fraction(4), texts=None):
     """Write 20 s with two tracks of sound and subtitles, one of which lasts long."""
-    texts = [(Fraction(k), long if k == 5 else Fraction(1, 2)) for k in range(1, 20)]
+    if texts is None:
+        texts = [(Fraction(k), long if k == 5 else Fraction(1, 2)) for k in range(1, 20)]
     with av.open(str(path), "w") as out:
-        video = out.add_stream("libx264", rate=24, options=X264)
+        codec = "libvpx" if path.suffix == ".webm" else "libx264"
+        options = {"g": "25", "deadline": "realtime"} if codec == "libvpx" else X264
+        video = out.add_stream(codec, rate=24, options=options)
         video.width, video.height = 64, 48
         video.codec_context.time_base = Fraction(1, 24)
-        codecs = ("aac", "flac") if path.suffix == ".mkv" else ("aac", "alac")
+        *codecs, words = FILMS[path.suffix]
         tracks = [out.add_stream(codec, rate=48000) for codec in codecs]
         for track in tracks:
             track.layout = "mono"
-        subtitles = out.add_stream("subrip" if path.suffix == ".mkv" else "mov_text")
-        subtitles.codec_context.subtitle_header = b"[Script Info]\n[Events]\n"
+        if words is None:
+            texts = []
+        else:
+            subtitles = out.add_stream(words)
+            subtitles.codec_context.subtitle_header = b"[Script Info]\n[Events]\n"
         waves = [tone(440 * k, 48000) for k in range(1, 21)]
         for second in range(20):
             for number in range(24):
@@ -286,8 +295,8 @@ def text(stream, begin, lasts):
     return packet
 
 
-def beside_packets(source, target, part, *, slow=None):
-    """Return all packets beside the video of an output of a part, and the warnings."""
+def written(source, target, part, slow=None):
+    """Write an output of a part, and return its sink."""
     info = probe(source, part=part)
     first = info.timing.start + (part.start or 0)
     last = info.timing.end if part.end is None else info.timing.start + part.end
@@ -297,7 +306,14 @@ def beside_packets(source, target, part, *, slow=None):
     count = int((last - first) * 24 * (slow or 1))
     frames = even(count, (info.width, info.height), rate=24)
     more = {"carry": carry, "encoder_option": (("preset", "ultrafast"),)}
-    sink = write(target, frames, info, rate=Fraction(24), **more)
+    if target.suffix == ".webm":
+        more = {"carry": carry}
+    return write(target, frames, info, rate=Fraction(24), **more)
+
+
+def beside_packets(source, target, part, *, slow=None):
+    """Return all packets beside the video of an output of a part, and the warnings."""
+    sink = written(source, target, part, slow)
     with av.open(str(target)) as out:
         packets = [
             (p.stream.index, p.pts, p.dts, p.duration, bytes(p))
@@ -306,6 +322,47 @@ def beside_packets(source, target, part, *, slow=None):
         ]
     target.unlink()
     return packets, [str(warning) for warning in sink.warnings]
+
+
+def heard(path, number):
+    """Return the packets of a track of sound, and the time and the samples of each."""
+    with av.open(str(path)) as container:
+        packets = [bytes(p) for p in container.demux(audio=number) if p.size]
+    # Transport streams have a header of 7 bytes before each packet of AAC.
+    packets = [p[7:] if p[:2] == b"\xff\xf1" else p for p in packets]
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=number))
+    return packets, [(f.pts * f.time_base, f.to_ndarray().astype(float)) for f in frames]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("suffix", FILMS)
+def test_a_part_with_sound_is_that_of_the_whole(tmp_path, suffix):
+    """The output decodes without an error, and its sound is that of the film."""
+    path = film(tmp_path / f"a{suffix}")
+    part = Part(Fraction(27, 2), Fraction(31, 2))
+    whole = probe(path)
+    assert_alike(probe(path, part=part), part, frames_of(whole, Part()))
+    target = tmp_path / f"o{suffix if suffix != '.ts' else '.mkv'}"
+    sink = written(path, target, part)
+    assert not list(sink.warnings)
+    with av.open(str(target)) as out:
+        assert sum(1 for _ in out.decode(video=0)) == 48
+    for number in range(2):
+        copied, found = heard(target, number)
+        packets, everything = heard(path, number)
+        at = packets.index(copied[0])
+        assert packets[at : at + len(copied)] == copied
+        begin = whole.timing.start + part.start
+        # A decoder of Opus needs some packets before its samples are those of the film.
+        found = [frame for frame in found[:-1] if frame[0] > Fraction(1, 3)]
+        first = found[0][0] + begin
+        at = min(range(len(everything)), key=lambda k: abs(everything[k][0] - first))
+        beside = list(zip(found, everything[at:], strict=False))
+        assert len(beside) > 10
+        for (time, sound), (expected, original) in beside:
+            assert abs(time + begin - expected) <= Fraction(2, 1000)
+            assert abs(sound - original).max() <= 0.01 * max(1, abs(original).max())
 
 
 @pytest.mark.full
@@ -318,7 +375,7 @@ def beside_packets(source, target, part, *, slow=None):
         (Fraction(-1, 2), Fraction(2)),
     ],
 )
-@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".webm"])
 def test_a_part_has_the_sound_and_subtitles_of_the_whole(
     tmp_path, monkeypatch, suffix, begins, slow
 ):
@@ -331,3 +388,44 @@ def test_a_part_has_the_sound_and_subtitles_of_the_whole(
     monkeypatch.setattr(carried, "_AROUND", Fraction(1000))  # reads everything
     for part, alone in zip(parts, found, strict=True):
         assert alone == beside_packets(path, tmp_path / "o.mkv", part, slow=slow)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".mp4"])
+def test_a_subtitle_that_is_shown_for_long_is_shown_in_a_part(tmp_path, suffix):
+    """It begins 14 s before the part, and others between are over."""
+    path = film(tmp_path / f"a{suffix}", texts=[(Fraction(2), Fraction(15))])
+    packets, _ = beside_packets(path, tmp_path / "o.mkv", Part(Fraction(16), Fraction(18)))
+    texts = [packet for packet in packets if b"from 2" in packet[-1]]
+    assert [(begin, lasts) for _, begin, _, lasts, _ in texts] == [(0, 1000)]
+
+
+@pytest.mark.full
+def test_a_part_of_a_fragmented_file_is_a_seek(clips, tmp_path):
+    """Such an MP4 has no index of all packets."""
+    options = {"movflags": "frag_keyframe+empty_moov"}
+    path = remux(clips("uneven", "mp4"), tmp_path / "f.mp4", **options)
+    everything = frames_of(probe(path), Part())
+    part = Part(Fraction(15), Fraction(16))
+    info = probe(path, part=part)
+    assert info.timing.is_part
+    assert_alike(info, part, everything)
+
+
+def test_an_interrupt_while_a_block_is_read_is_raised_later(clips, monkeypatch):
+    """PyAV discards the exception of a function that FFmpeg calls."""
+    path = clips("closed", "mkv")
+    expected = probe(path).timing
+    inputs._block.cache_clear()
+    block = inputs._block
+    come = iter([KeyboardInterrupt])
+
+    def interrupted(*about):
+        for error in come:
+            raise error
+        return block(*about)
+
+    monkeypatch.setattr(inputs, "_block", interrupted)
+    assert probe(path).timing == expected
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.check()

@@ -282,13 +282,6 @@ def test_the_pictures_of_a_webp_are_counted_as_its_file_has_them(tmp_path):
         assert result.output_frames == image.n_frames
 
 
-def test_a_dropped_frame_is_a_gap_at_the_rate_of_the_others(tmp_path):
-    """The clock of AVI has no finer ticks than frames."""
-    times = [Fraction(k, 25) for k in range(26) if k != 2]
-    clip = write_clip(tmp_path / "a.avi", 25, times=times, rate=25, codec="mpeg4")
-    assert probe(clip).timing.in_words == "25 fps, with a gap of 0.08 s at 0.0 s"
-
-
 def test_colours_that_need_dolby_vision_are_named():
     header = struct.pack("=Q", 24) + bytes(16)
     profile_5 = header + bytes(10) + b"\1"

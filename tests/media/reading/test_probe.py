@@ -116,17 +116,6 @@ def test_a_gif_whose_delays_alternate_by_a_tick_has_even_times(tmp_path, delays,
     assert not info.warnings
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "gif"])
-@pytest.mark.parametrize("at", [1, 30, 58])
-def test_an_even_rate_with_one_gap_is_named(tmp_path, suffix, at):
-    steps = Fraction(1, 20), Fraction(1, 2)
-    times = [k * steps[0] + (steps[1] if k > at else 0) for k in range(60)]
-    gif = {"codec": "gif", "pix_fmt": "rgb8"} if suffix == "gif" else {}
-    clip = write_clip(tmp_path / f"a.{suffix}", 60, rate=20, times=times, **gif)
-    begins = float(at * steps[0])
-    assert probe(clip).timing.in_words == f"20 fps, with a gap of 0.6 s at {begins:.1f} s"
-
-
 JITTER = np.random.default_rng(1).integers(-3, 4, 90).tolist()
 
 

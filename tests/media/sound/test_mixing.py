@@ -8,30 +8,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloudconv.media.sound.edits import Edit, EditList
 from cloudconv.media.sound.fades import FilmSound, crossed, extension
 from cloudconv.media.sound.mixing import Mixer
-from cloudconv.media.sound.playlist import Passage, Playlist
 
 RATE = 8000
 LENGTH = 10 * RATE  # of the film, which begins at the position 0
-AMBIENCE = Passage(F(10), F(0), None)
+AMBIENCE = Edit(F(10), F(0), None)
 
 
-def mixed(film, passages, seconds=20, *, chunk=F(1, 4), follows=True, **options):
-    """Return the sound after the film, by a playlist that becomes known bit by bit."""
+def mixed(film, edits, seconds=20, *, chunk=F(1, 4), follows=True, **options):
+    """Return the sound after the film, by an edit list that becomes known bit by bit."""
     ends = F(len(film), RATE)
-    playlist = Playlist(ends, ends + seconds, F(0), **options)
+    edit_list = EditList(ends, ends + seconds, F(0), **options)
     lead = film[: RATE // 2] if follows else None
     sound = FilmSound(film, RATE, 0)
-    mixer = Mixer(playlist, playlist.follow(), sound, len(film), F(0), lead)
+    mixer = Mixer(edit_list, edit_list.follow(), sound, len(film), F(0), lead)
     parts = [film[:0]]
-    waiting = list(passages)
+    waiting = list(edits)
     end = ends
-    while not playlist.is_complete:
-        end = min(end + chunk, playlist.ends)
+    while not edit_list.is_complete:
+        end = min(end + chunk, edit_list.ends)
         while waiting and waiting[0].begins < end:
-            playlist.add(waiting.pop(0))
-        playlist.reach(end)
+            edit_list.add(waiting.pop(0))
+        edit_list.reach(end)
         parts += mixer.play()
     return np.concatenate(parts)
 
@@ -75,7 +75,7 @@ def positions(sound, film, length=64):
 
 def test_between_two_jumps_the_sound_of_the_film_plays_to_the_sample():
     film = noise()
-    sound = mixed(film, [Passage(F(10), F(1, 25), F(-8)), Passage(F(14), F(0), F(-11))])
+    sound = mixed(film, [Edit(F(10), F(1, 25), F(-8)), Edit(F(14), F(0), F(-11))])
     assert len(sound) == 20 * RATE
     # From a second after each jump to half a second before the next.
     np.testing.assert_array_equal(sound[RATE : 3 * RATE], film[3 * RATE : 5 * RATE])
@@ -87,11 +87,11 @@ def test_between_two_jumps_the_sound_of_the_film_plays_to_the_sample():
 @given(st.floats(62.5, 3000), st.lists(st.integers(25, 170), min_size=10, max_size=10))
 def test_a_sine_through_ten_jumps_has_no_step_and_no_dip(hertz, targets):
     film = tone(hertz)
-    passages = [
-        Passage(10 + F(2 * number), F(1, 25), F(target, 25) - 10 - 2 * number)
+    edits = [
+        Edit(10 + F(2 * number), F(1, 25), F(target, 25) - 10 - 2 * number)
         for number, target in enumerate(targets)
     ]
-    sound = mixed(film, passages)
+    sound = mixed(film, edits)
     steps = np.abs(np.diff(sound[:, 0], prepend=film[-1, 0]))
     assert steps.max() <= 1.05 * np.abs(np.diff(film[:, 0])).max()
     assert np.abs(loudness(sound) - loudness(film).mean()).max() < 0.3
@@ -99,11 +99,11 @@ def test_a_sine_through_ten_jumps_has_no_step_and_no_dip(hertz, targets):
 
 @pytest.mark.parametrize("film", [noise(), crackling()], ids=["rain", "fire"])
 def test_a_steady_sound_keeps_its_loudness_at_jumps(film):
-    passages = [
-        Passage(10 + F(number), F(1, 25), F(-9 + number * 2 % 7 - number))
+    edits = [
+        Edit(10 + F(number), F(1, 25), F(-9 + number * 2 % 7 - number))
         for number in range(9)
     ]
-    usual, made = loudness(film), loudness(mixed(film, passages, 10))
+    usual, made = loudness(film), loudness(mixed(film, edits, 10))
     assert made.min() > usual.min() - 1.5
     assert made.max() < usual.max() + 1.5
 
@@ -118,13 +118,13 @@ def test_gaps_between_crackles_rarely_join_to_a_longer_one():
     apart = 0
     for seed in range(12):
         film = crackling(seed, int(ends * RATE), bursts=17)
-        passages = [Passage(ends, F(0), -ends)]
+        edits = [Edit(ends, F(0), -ends)]
         targets = np.random.default_rng(seed).integers(0, 20, jumps)
         for number, target in enumerate(targets.tolist(), 1):
             begins = ends + F(5, 4) * number
-            passages.append(Passage(begins, F(1, 8), F(target, 20) - begins - F(1, 8)))
+            edits.append(Edit(begins, F(1, 8), F(target, 20) - begins - F(1, 8)))
         usual = loudness(film)
-        heard = loudness(mixed(film, passages, 21))
+        heard = loudness(mixed(film, edits, 21))
         outside = np.maximum(heard - usual.max(), usual.min() - heard) > 1.5
         for number in range(1, jumps + 1):
             place = 125 * number  # in hundredths of a second
@@ -137,7 +137,7 @@ def test_a_sound_crosses_outside_of_attacks():
     clicks = [RATE * 2 + RATE * k // 5 for k in range(-5, 6)]  # one every 0.2 seconds
     for click in clicks:
         film[click : click + 200] += 0.5
-    sound = mixed(film, [Passage(F(10), F(0), F(-9)), Passage(F(11), F(1, 25), F(-3))], 5)
+    sound = mixed(film, [Edit(F(10), F(0), F(-9)), Edit(F(11), F(1, 25), F(-3))], 5)
     # Each click that is heard is heard whole.
     loud = np.flatnonzero(sound[:, 0] > 0.1)
     ends = np.flatnonzero(np.diff(loud, append=10 * LENGTH) > 1)
@@ -168,12 +168,12 @@ def test_no_fade_begins_or_ends_in_a_loud_event(seed):
     for event in events:
         film[event : event + 640] += 5 * noise(640) * np.exp(-np.arange(640) / 200)[:, None]
     film = film.astype(np.float32)
-    passages = [
-        Passage(10 + F(2 * n), F(1, 25), -F(4, 5) * -(-(10 + 2 * n - target) * 5 // 4))
+    edits = [
+        Edit(10 + F(2 * n), F(1, 25), -F(4, 5) * -(-(10 + 2 * n - target) * 5 // 4))
         for n, target in enumerate(jumps)
     ]
     ends = []
-    for score in (passages, [AMBIENCE]):
+    for score in (edits, [AMBIENCE]):
         ends += joins(mixed(film, score, seed=seed), film)
     assert len(ends) > 8
     for positions_of_join in ends:
@@ -184,7 +184,7 @@ def test_no_fade_begins_or_ends_in_a_loud_event(seed):
 
 def test_the_fade_at_the_end_of_the_film_is_as_long_as_others():
     film = noise()
-    sound = mixed(film, [Passage(F(10), F(0), F(-8))], 3)
+    sound = mixed(film, [Edit(F(10), F(0), F(-8))], 3)
     first = int((positions(sound, film, 16) >= 0).argmax()) * 16
     assert 0.29 * RATE < first < 0.45 * RATE
 
@@ -192,8 +192,8 @@ def test_the_fade_at_the_end_of_the_film_is_as_long_as_others():
 def test_a_slow_jump_fades_as_long_as_it_lasts():
     film = np.concatenate([noise(), noise() * 0]).astype(np.float32)
     film[LENGTH:] = 0.2
-    passages = [Passage(F(20), F(0), F(-20)), Passage(F(23), F(4), F(-12))]
-    sound = mixed(film, passages, 9)
+    edits = [Edit(F(20), F(0), F(-20)), Edit(F(23), F(4), F(-12))]
+    sound = mixed(film, edits, 9)
     rises = sound[3 * RATE : 7 * RATE, 0].reshape(8, -1).mean(1)
     assert np.all(np.diff(rises) > 0)
     np.testing.assert_array_equal(sound[7 * RATE : 8 * RATE], film[15 * RATE : 16 * RATE])
@@ -228,19 +228,19 @@ def test_a_seed_repeats_the_sound_and_another_seed_does_not():
 
 def test_the_sound_does_not_depend_on_how_far_ahead_the_score_is_known():
     film = noise()
-    passages = [Passage(F(10), F(0), F(-8)), Passage(F(13), F(1, 5), F(-12))]
-    parts = [mixed(film, passages, chunk=chunk) for chunk in (F(1, 50), F(2), F(20))]
+    edits = [Edit(F(10), F(0), F(-8)), Edit(F(13), F(1, 5), F(-12))]
+    parts = [mixed(film, edits, chunk=chunk) for chunk in (F(1, 50), F(2), F(20))]
     np.testing.assert_array_equal(parts[0], parts[1])
     np.testing.assert_array_equal(parts[0], parts[2])
 
 
 @pytest.mark.parametrize("follows", [True, False], ids=["film", "only-new"])
 @pytest.mark.parametrize(
-    "passage", [AMBIENCE, Passage(F(10), F(0), F(-7))], ids=["ambience", "passage"]
+    "edit", [AMBIENCE, Edit(F(10), F(0), F(-7))], ids=["ambience", "edit"]
 )
-def test_the_last_sample_of_a_loop_leads_into_the_first(follows, passage):
+def test_the_last_sample_of_a_loop_leads_into_the_first(follows, edit):
     film = tone(437, LENGTH + 7)
-    sound = mixed(film, [passage], 5 if passage.offset else 20, loops=True, follows=follows)
+    sound = mixed(film, [edit], 5 if edit.offset else 20, loops=True, follows=follows)
     begin = film if follows else sound
     seam = np.concatenate([sound[-3:, 0], begin[:3, 0]])
     for order in (1, 2):  # steps, and changes of the slope
@@ -251,17 +251,17 @@ def test_the_last_sample_of_a_loop_leads_into_the_first(follows, passage):
 def test_silence_stays_silence():
     film = noise()
     film[: 4 * RATE] = 0
-    sound = mixed(film, [Passage(F(10), F(0), F(-9))], 5)
+    sound = mixed(film, [Edit(F(10), F(0), F(-9))], 5)
     assert not sound[RATE : 2 * RATE].any()
     np.testing.assert_array_equal(sound[4 * RATE :], film[5 * RATE : 6 * RATE])
 
 
 def test_a_sound_of_a_second_loops_and_one_of_a_fifth_is_silent():
     short = noise(RATE)
-    sound = mixed(short, [Passage(F(1), F(0), None)], 10)
+    sound = mixed(short, [Edit(F(1), F(0), None)], 10)
     assert loudness(sound).min() > loudness(short).mean() - 2
     shortest = noise(RATE // 5)
-    assert not mixed(shortest, [Passage(F(1, 5), F(0), None)], 3)[RATE:].any()
+    assert not mixed(shortest, [Edit(F(1, 5), F(0), None)], 3)[RATE:].any()
 
 
 @settings(deadline=None, max_examples=30)
@@ -271,8 +271,8 @@ def test_a_sound_of_a_second_loops_and_one_of_a_fifth_is_silent():
     st.booleans(),
 )
 def test_a_sound_of_any_length_gives_one_as_long_as_the_picture(length, offset, loops):
-    passage = Passage(F(length, RATE), F(0), offset)
-    sound = mixed(noise(length), [passage], 1, loops=loops)
+    edit = Edit(F(length, RATE), F(0), offset)
+    sound = mixed(noise(length), [edit], 1, loops=loops)
     assert len(sound) == RATE
     assert np.isfinite(sound).all()
 
@@ -295,7 +295,7 @@ def test_an_extension_goes_on_with_a_tone_and_with_noise():
 
 def test_many_fast_jumps_do_not_delay_the_sound():
     film = noise()
-    passages = [Passage(10 + F(n, 50), F(0), F(-9 + n % 3) - F(n, 50)) for n in range(200)]
-    passages.append(Passage(F(14), F(0), F(-12)))
-    sound = mixed(film, passages, 8)
+    edits = [Edit(10 + F(n, 50), F(0), F(-9 + n % 3) - F(n, 50)) for n in range(200)]
+    edits.append(Edit(F(14), F(0), F(-12)))
+    sound = mixed(film, edits, 8)
     np.testing.assert_array_equal(sound[5 * RATE : 7 * RATE], film[3 * RATE : 5 * RATE])

@@ -17,7 +17,6 @@ from cloudconv.errors import EncoderError, EncoderUsageError, OutputError
 from cloudconv.media.frames.formats import repack, working_format
 from cloudconv.media.frames.frame import ColorTags, Frame
 from cloudconv.media.reading.probe import probe
-from cloudconv.media.writing import sink as sink_module
 from cloudconv.media.writing.sink import Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import picture, planes_of, read_planes, read_times, same
@@ -338,14 +337,3 @@ def test_libvpx_accepts_a_time_base_that_is_too_fine(tmp_path, rate, target):
     away = [abs(time - Fraction(k, 25)) for k, time in enumerate(read_times(path))]
     assert len(away) == 6
     assert max(away) <= Fraction(1, 1_000_000 if target == "mp4" else 1000)
-
-
-@pytest.mark.parametrize("suffix", [".gif", ".apng", ".webp", ".mp4"])
-def test_a_large_animation_is_named_once(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(sink_module, "_LARGE", 40_000)
-    path = tmp_path / f"clip{suffix}"
-    frames = even(30, rate=20, noise=40.0)
-    sink = write(path, frames, rate=20)
-    warned = [warning.code for warning in sink.warnings]
-    assert warned.count("large-animation") == (suffix != ".mp4")
-    assert not write(path, even(20, (16, 16), rate=20), info_of((16, 16)), rate=20).warnings
