@@ -52,12 +52,13 @@ _SQUARE = np.ones((3, 3), np.uint8)
 class SearchedFrame:
     """The parts of a frame that the search reads.
 
-    ``luma``: 8 bits, at most 1280 pixels on a side. ``scale``: pixels of the frame for each
-    of the luma.
+    ``gap``: the time since the frame before, which may repeat an earlier one. ``luma``: 8
+    bits, at most 1280 pixels on a side. ``scale``: pixels of the frame for each of those.
     """
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, gap: float) -> None:
         self._frame = frame
+        self.gap = gap
         plane = frame.planes()[0].cpu().numpy()
         if is_float(frame.pix_fmt):
             plane = (plane * _LEVELS).clip(0, _LEVELS)
@@ -201,6 +202,10 @@ def _blob(
     centre = float(x + corner[0]), float(y + corner[1])
     pictures = (values / np.float32(_LEVELS) for values in (colours, ground))
     matte = Matte(corner, centre, opacity[..., 0], *pictures)
-    openness = float(like.clip(0, 1).mean())
-    weight = float(contrast * math.sqrt(size))
-    return Blob(matte, np.array(centre) / view.scale, size, openness, weight)
+    return Blob(
+        matte,
+        centre=np.array(centre) / view.scale,
+        area=size,
+        openness=float(like.clip(0, 1).mean()),
+        weight=float(contrast * math.sqrt(size)),
+    )
