@@ -39,9 +39,9 @@ CEILINGS = {
     "models": 2663,
     "dreaming": 2051,
     "forecasting": 265,
-    "render": 842,
+    "render": 853,
     "training": 697,
-    "schedule": 952,
+    "schedule": 946,
     "settings + cli + report": 1717,
     THE_REST: 1628,
 }
@@ -49,7 +49,7 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 806,
+    "conditional expressions": 804,
     "tuple assignments": 83,
     "lambdas": 75,
     "assignments inside expressions": 71,

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from heapq import nlargest
 from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
@@ -75,8 +76,7 @@ class SearchedFrame:
     @cached_property
     def picture(self) -> Floats:
         """Return the frame in levels, (H, W, 3 or 4): RGB, and opacity if any."""
-        planes = [plane.cpu() for plane in self._frame.planes()]
-        channels = to_channels(planes, self._frame).mul_(_LEVELS)
+        channels = to_channels(self._frame.planes(), self._frame).cpu().mul_(_LEVELS)
         return cv2.merge([channel.numpy() for channel in channels])
 
 
@@ -149,8 +149,7 @@ def _parts(excess: Bytes) -> list[tuple[Bytes, Area]]:
             )
             inside = (labels[area] == number).astype(np.uint8)
             found.append(((excess[area] * inside).max() * math.sqrt(size), inside, area))
-    found.sort(key=itemgetter(0), reverse=True)
-    return [(inside, area) for _, inside, area in found[:_MOST]]
+    return [part[1:] for part in nlargest(_MOST, found, itemgetter(0))]
 
 
 def _blob(

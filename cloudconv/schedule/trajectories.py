@@ -11,7 +11,7 @@ ones are expected.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -88,8 +88,8 @@ class Trajectories:
         values = last.score[links] + gains
         step.score, step.past = _best(len(step.ends), onward, links, values)
 
-    def links(self) -> list[FastObject]:
-        """Return the links of the next pair of frames, in order from the first pair."""
+    def links(self) -> Iterator[FastObject]:
+        """Yield the links of the next pair of frames, in order from the first pair."""
         future = np.zeros(0)
         for later in reversed([*self._steps][1:]):
             links, nexts, gains = later.bends
@@ -100,7 +100,6 @@ class Trajectories:
         weights = np.array([min(first[i].weight, second[j].weight) for i, j in step.ends])
         tests = len(weights) - np.searchsorted(np.sort(weights), weights)
         scores = step.score + future - np.log(tests / _FALSE)
-        kept: list[FastObject] = []
         taken: set[Blob] = set()
         for link in np.argsort(-scores, kind="stable")[: (scores > 0).sum()]:
             i, j = step.ends[link]
@@ -114,12 +113,10 @@ class Trajectories:
                 taken |= {first[i], second[j]}
                 places = [blob.matte.centre for blob in row]
                 bend = _bend(places, gaps[before is None :], step.gap)
-                ends = first[i].matte, second[j].matte
                 beside = getattr(before, "matte", None), getattr(after, "matte", None)
-                kept.append(FastObject(ends, beside, bend))
+                yield FastObject((first[i].matte, second[j].matte), beside, bend)
         self._frames.popleft()
         self._steps.popleft()
-        return kept
 
     def _beside(self, step: int, end: int, link: int) -> Blob | None:
         """Return the blob at an end of a link in a step; None for no link, which is -1."""
