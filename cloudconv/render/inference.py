@@ -225,9 +225,12 @@ class Inference:
             )
             for source, picture, role in zip(row, pictures, roles, strict=False)
         ]
-        reach = torch.tensor([[_reach(task.before), _reach(task.after)]])
-        sides = self._sides([clean], self.model.spec.context)
-        pair = Pair(sides, torch.tensor([float(task.t)]), reach, self.scale)
+        pair = Pair(
+            self._sides([clean], self.model.spec.context),
+            torch.tensor([float(task.t)]),
+            torch.tensor([[_reach(task.before), _reach(task.after)]]),
+            self.scale,
+        )
         new = self._new(pair)[:, : pair.x0.shape[1]]  # maps may follow the pictures
         return self._relit(new, [task], [clean])[0]
 
