@@ -38,7 +38,7 @@ class FastObject:
     """A fast object between two source frames.
 
     ``ends``: its mattes in both. ``beside``: those in the frames before and after both,
-    None where it is not seen. ``bend``: the second difference of its way.
+    None where it is not seen. ``bend``: the second difference of its trajectory.
     """
 
     ends: tuple[Matte, Matte]

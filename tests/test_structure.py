@@ -36,12 +36,12 @@ THE_REST = "all the rest"
 CEILINGS = {
     "media": 5407,
     "jobs": 3329,
-    "models": 2636,
+    "models": 2637,
     "dreaming": 2054,
     "forecasting": 265,
-    "render": 845,
+    "render": 851,
     "training": 693,
-    "schedule": 955,
+    "schedule": 946,
     "settings + cli + report": 1692,
     THE_REST: 1625,
 }
@@ -49,7 +49,7 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 801,
+    "conditional expressions": 799,
     "tuple assignments": 80,
     "lambdas": 75,
     "assignments inside expressions": 71,

@@ -281,8 +281,10 @@ def _moved(new: Tensor, x0: Tensor, x1: Tensor, found: Shifts, time: float) -> T
     # What is certain covers what is not; otherwise a weaker shift covers a stronger one.
     ranks = levels * count + torch.arange(1, count, device=new.device)[:, None, None]
     ranks *= levels + found.changed > 1.5
-    weight = _mean((ranks > 0).float().amax(0, keepdim=True), 3)
-    number = _most(ranks, 3).amax(0).long() % count
+    own = ranks.amax(0)
+    weight = _mean((own > 0).float()[None], 3)
+    # What is beside a part is moved as the part.
+    number = torch.where(own > 0, own, _most(ranks, 3).amax(0)).long() % count
     colours = torch.zeros_like(new)
     total = torch.full_like(weight, _TINY)
     for x, away, share in ((x0, -ways, 1 - time), (x1, found.moves - ways, time)):

@@ -17,13 +17,14 @@ from cloudconv.doubts import shape_of
 from cloudconv.images import Area
 from cloudconv.media.colour.color import from_channels, thumbnail, to_channels
 from cloudconv.media.colour.light import Light, change_of_light
+from cloudconv.media.frames.formats import is_float, layout
 from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.models.base import COLOURS, Interpolator, Made, matted, unmatted
 from cloudconv.models.catalogue import FOUR
 from cloudconv.models.pair import Pair, PairPicture, PairPictures
 from cloudconv.models.shifts import move_exactly
 from cloudconv.render.exposure import UNKNOWN_MOTION, Exposure, moments, pictures_of
-from cloudconv.render.inplace import change_between, changed_in_place, hold
+from cloudconv.render.inplace import Place, change_between, changed_in_place, hold
 from cloudconv.render.memory import Sizes, grid
 from cloudconv.render.painting import area_of, paint, painted, without
 from cloudconv.render.tiling import tiled
@@ -73,6 +74,13 @@ class SourcePicture:
             luma = thumbnail(self.frame, *_THUMBNAIL).cpu()
             self.frame = replace(self.frame, luma=luma)
         return luma
+
+    def part(self, area: Area) -> Tensor:
+        """Return an area of the first plane, in [0, 1], as a thumbnail on the CPU."""
+        plane = self.frame.planes()[0][area].to(torch.float32).cpu()
+        if not is_float(self.frame.pix_fmt):
+            plane = plane / (2 ** layout(self.frame.pix_fmt).depth - 1)
+        return F.adaptive_avg_pool2d(plane[None], _THUMBNAIL)[0]
 
 
 _Part = tuple[FrameTask, list[SourcePicture]]
@@ -146,15 +154,13 @@ class Inference:
 
     def _counts(self, parts: list[_Part]) -> list[int]:
         """Return how many pictures stand for each pair, by the motion of the pair alone."""
-        motions = []
-        for _, sources in parts:
-            pair = Pair(self._sides([sources], 2), torch.tensor([0.5]), None, self.scale)
-            motion = self.model.motion(pair)
-            if motion is None:
-                return [UNKNOWN_MOTION] * len(parts)
-            motions.append(motion)
+        half = torch.tensor([0.5])
+        pairs = (
+            Pair(self._sides([sources], 2), half, None, self.scale) for _, sources in parts
+        )
+        motions = [x for x in map(self.model.motion, pairs) if x is not None]
         if not motions:
-            return []
+            return [UNKNOWN_MOTION] * len(parts)
         return [*map(pictures_of, download([torch.cat(motions)]).planes()[0].tolist())]
 
     def _made(
@@ -210,14 +216,21 @@ class Inference:
         mattes = [*zip(*((*x.ends, *x.beside) for x in task.objects), strict=True)]
         # A frame of the pair may stand for a missing one beside it.
         roles = [0, 1, 2 * (task.before is not None), 1 + 2 * (task.after is not None)]
-        clean = []
-        for source, role in zip(row, roles, strict=False):
-            channels = without(source.on(self.device).channels, area, mattes[role])
-            picture = PairPicture(channels)
-            clean.append(SourcePicture(source.frame, picture, source._compared))
-        reach = torch.tensor([[_reach(task.before), _reach(task.after)]])
-        sides = self._sides([clean], self.model.spec.context)
-        pair = Pair(sides, torch.tensor([float(task.t)]), reach, self.scale)
+        pictures = (source.on(self.device).channels for source in row)
+        clean = [
+            SourcePicture(
+                source.frame,
+                PairPicture(without(picture, area, mattes[role])),
+                source._compared,
+            )
+            for source, picture, role in zip(row, pictures, roles, strict=False)
+        ]
+        pair = Pair(
+            self._sides([clean], self.model.spec.context),
+            torch.tensor([float(task.t)]),
+            torch.tensor([[_reach(task.before), _reach(task.after)]]),
+            self.scale,
+        )
         new = self._new(pair)[:, : pair.x0.shape[1]]  # maps may follow the pictures
         return self._relit(new, [task], [clean])[0]
 
@@ -288,13 +301,15 @@ class Inference:
         return tiled(run, pictures, tile=tile, overlap=overlap, multiple=multiple)
 
 
-def _place(task: FrameTask, pictures: list[SourcePicture]) -> Tensor | None:
+def _place(task: FrameTask, pictures: list[SourcePicture]) -> Place | None:
     """Return the places of a pair that change at once; None if a frame beside it lacks."""
     if task.before is None or task.after is None:
         return None
     x0, x1, before, after = pictures
-    changes = [a.compared(b, change_between) for a, b in pairwise((before, x0, x1, after))]
-    return x0.compared(x1, changed_in_place, changes)
+    row = before, x0, x1, after
+    changes = [a.compared(b, change_between) for a, b in pairwise(row)]
+    size = x0.frame.height, x0.frame.width
+    return x0.compared(x1, changed_in_place, changes, size, [each.part for each in row])
 
 
 def _in_light(light: Light, picture: Tensor) -> Tensor:

@@ -4,14 +4,16 @@ A subtitle comes or goes, a number changes, a window shows another scene: no mot
 from one picture to the next there, and a picture between them shows both. Such a place is
 like the frame before the pair, and like the frame after it, apart from small motion, while
 the pair differs, and no longer motion explains the difference: neither one that a search
-finds, nor that of the network, nor an exact shift.
+finds, nor that of the network, nor an exact shift. Small digits are looked for once more,
+closer, where the pair differs most, if the ground around stands still.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, maximum, minimum, stack
 
+from cloudconv.images import Area, whole
 from cloudconv.models.base import COLOURS, Made
 from cloudconv.models.ops import enlarged
 from cloudconv.models.pair import PairPicture, PairPictures
@@ -27,6 +29,11 @@ _FEWEST = 6  # blocks that change abruptly
 _MOST = 0.5  # part of the picture; more is another scene, or its light
 _DETAIL = 0.4  # part of the change beside that of local means, which light changes, too
 _APART = 0.35  # part of the change by which the two moved pictures differ
+_CLOSER = 10  # a second look reaches such a part of each side
+
+
+Place = tuple[Area, Tensor]
+"""An area of a picture, and its cells, (1, 1, h, w): 1 where it changes at once, else 0."""
 
 
 def change_between(first: Tensor, other: Tensor, reach: int = _NEAR) -> Tensor:
@@ -47,17 +54,55 @@ def _unmatched(first: Tensor, other: Tensor, reach: int) -> Tensor:
     return left.view(2, -1, *left.shape[-2:]).amin(1)
 
 
-def changed_in_place(x0: Tensor, x1: Tensor, changes: Sequence[Tensor]) -> Tensor | None:
-    """Return 1 at places that change at once, and 0 at others, (1, 1, h, w), or None.
+def changed_in_place(
+    x0: Tensor,
+    x1: Tensor,
+    changes: Sequence[Tensor],
+    size: tuple[int, int],
+    looks: Sequence[Callable[[Area], Tensor]],
+) -> Place | None:
+    """Return where a pair of pictures of a ``size``, (H, W), changes at once.
 
-    ``x0``, ``x1``: thumbnails. ``changes``: those from the frame before to x0, to x1, and
-    to the frame after.
+    The digits of a clock may be too small for thumbnails. So a second look is at the part
+    of the pictures that changes most, where all else must stand still.
+
+    Args:
+        x0: a thumbnail.
+        x1: the next one.
+        changes: those from the frame before to x0, to x1, and to the frame after.
+        size: height and width of the pictures.
+        looks: return an area of each of these four, of a thumbnail's size.
     """
-    before, change, after = changes
-    usual = _ABRUPT * (maximum(before, after)[1] + _NOISE)
+    usual = maximum(changes[0], changes[2])[1]
+    cells = _abrupt(x0, x1, usual, changes[1][0])
+    if cells is not None:
+        return whole(size), cells
+    most = divmod(int((changes[1][0] / (usual + _NOISE)).argmax()), usual.shape[1])
+    centres = [
+        (number + 1) * side // (count + 1)
+        for number, count, side in zip(most, usual.shape, size, strict=True)
+    ]
+    rows, columns = (
+        slice(max(0, centre - side // _CLOSER), centre + side // _CLOSER + 1)
+        for centre, side in zip(centres, size, strict=True)
+    )
+    before, x0, x1, after = (look((rows, columns)) for look in looks)
+    moved = maximum(change_between(before, x0, 0), change_between(x1, after, 0))[0]
+    cells = _abrupt(x0, x1, moved.amax().expand_as(moved), change_between(x0, x1)[0])
+    if cells is None:
+        return None
+    return (rows, columns), cells
+
+
+def _abrupt(x0: Tensor, x1: Tensor, usual: Tensor, change: Tensor) -> Tensor | None:
+    """Return 1 in cells that change at once, and 0 in others, (1, 1, h, w), or None.
+
+    ``change``, ``usual``: those of each block, and the larger one of those beside it.
+    """
+    usual = _ABRUPT * (usual + _NOISE)
     around = F.max_pool2d(usual[None], 3, 1, 1)[0]
     # Nearly all pairs end here, without the long search.
-    if int((change[0] > around).sum()) < _FEWEST:
+    if int((change > around).sum()) < _FEWEST:
         return None
     unmoved = change_between(x0, x1, _FAR)[0]
     blocks = (unmoved > around).float()[None, None]
@@ -76,7 +121,7 @@ def hold(
     made: Made,
     sides: Sequence[PairPictures],
     nearer: Sequence[PairPicture],
-    places: Sequence[Tensor | None],
+    places: Sequence[Place | None],
 ) -> None:
     """Show in new pictures, in place, the nearer source frame where a pair changes at once.
 
@@ -86,11 +131,13 @@ def hold(
     for number, place in enumerate(places):
         if place is None:
             continue
-        new = made.pictures[number]
-        x0, x1 = (side[number].channels[0] for side in sides[:2])
-        (cells,) = upload([place], new.device)
+        area = ..., *place[0]
+        new = made.pictures[number][area]
+        apart = made.apart[number][area]
+        x0, x1 = (side[number].channels[0][area] for side in sides[:2])
+        (cells,) = upload([place[1]], new.device)
         weight = (2 * enlarged(cells, new.shape[1:])[0]).clamp_(max=1)
         change = (x0 - x1)[:COLOURS].abs().mean(0)
-        weight *= (weight * (made.apart[number] - _APART * change)).sum() > 0
-        new.lerp_(nearer[number].channels[0], weight)
-        made.apart[number].mul_(1 - weight)
+        weight *= (weight * (apart - _APART * change)).sum() > 0
+        new.lerp_(nearer[number].channels[0][area], weight)
+        apart.mul_(1 - weight)

@@ -113,9 +113,8 @@ def free_memory(device: torch.device) -> int | None:
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     if device.type != "cpu":
         module = torch.get_device_module(device)
-        cached: int = module.memory_reserved(device) - module.memory_allocated(device)
-        free: int = module.mem_get_info(device)[0]
-        return free + cached
+        cached = module.memory_reserved(device) - module.memory_allocated(device)
+        return int(module.mem_get_info(device)[0] + cached)
     return host.free_memory()
 
 

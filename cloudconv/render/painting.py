@@ -2,7 +2,7 @@
 
 A network that sees an object at two places far apart shows it at neither, or as two ghosts.
 It sees the ground well where the object is taken off both frames. The object of both frames
-is then set on its way.
+is then set on its trajectory.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from cloudconv.transfer import upload
 
 _MARGIN = 48  # pixels around an object that the network sees
 _SHOWN = 0.75  # of an object in the new frame: more is left as it is
-_SEAM = 0.1  # of the contrast of an object: what may change along the edge of its way
+_SEAM = 0.1  # of the contrast of an object: what may change along the edge of its path
 _SOFT = 7  # pixels: the edge of what is painted
 
 
 class Painted(NamedTuple):
-    """An object on its way, in an area of a new frame; all on a device.
+    """An object on its trajectory, in an area of a new frame; all on a device.
 
-    ``way``: (h, w), 1 where the ground replaces the new frame, else 0. ``alpha``: (h, w).
+    ``swept``: (h, w), 1 where the ground replaces the new frame, else 0. ``alpha``: (h, w).
     ``colours``: (C, h, w), times alpha.
     """
 
     area: Area
-    way: Tensor
+    swept: Tensor
     alpha: Tensor
     colours: Tensor
 
@@ -60,19 +60,21 @@ def painted(thing: FastObject, t: float, area: Area, device: torch.device) -> Pa
     first, second = thing.ends
     place = thing.at(t)
     corners = [np.add(matte.corner, place) - matte.centre for matte in thing.ends]
-    alpha = _placed(first.alpha, corners[0], area)
-    colours = _placed(first.colours, corners[0], area)
-    alpha += t * (_placed(second.alpha, corners[1], area) - alpha)
-    colours += t * (_placed(second.colours, corners[1], area) - colours)
-    way = np.zeros_like(alpha)
-    points = np.array([first.centre, place, second.centre])
-    points -= [area[1].start, area[0].start]
-    cv2.polylines(way, [points.round().astype(np.int32)], isClosed=False, color=1)
+    one, other = (
+        _placed(np.dstack((matte.alpha, matte.colours)), corner, area)
+        for matte, corner in zip(thing.ends, corners, strict=True)
+    )
+    alpha, *colours = cv2.split(one + t * (other - one))
+    swept = np.zeros_like(alpha)
+    points = np.subtract(
+        [first.centre, place, second.centre], [area[1].start, area[0].start]
+    )
+    cv2.polylines(swept, [points.round().astype(np.int32)], isClosed=False, color=1)
     wide = max(*first.alpha.shape, *second.alpha.shape) + 1
-    way = cv2.dilate(way, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide)))
-    soft = cv2.blur(way, (_SOFT, _SOFT))
-    sent = upload([*map(torch.from_numpy, (soft, alpha, colours))], device)
-    return Painted(area, sent[0], sent[1], sent[2].permute(2, 0, 1))
+    swept = cv2.dilate(swept, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (wide, wide)))
+    soft = cv2.blur(swept, (_SOFT, _SOFT))
+    sent = upload([*map(torch.from_numpy, (soft, alpha, np.array(colours)))], device)
+    return Painted(area, *sent)
 
 
 def without(picture: Tensor, area: Area, mattes: Sequence[Matte | None]) -> Tensor:
@@ -103,11 +105,11 @@ def paint(
         change = part - ground
         adds = thing.colours - thing.alpha * ground
         is_missing = (change * adds).sum() <= _SHOWN * adds.square().sum()
-        edge = thing.way * (1 - thing.way)
+        edge = thing.swept * (1 - thing.swept)
         seam = (edge * change.abs()).sum() / edge.sum()
         contrast = (thing.alpha * adds.abs()).sum() / thing.alpha.sum()
         shares.append(is_missing & (seam <= _SEAM * contrast))
-        weight = thing.way * shares[-1]
+        weight = thing.swept * shares[-1]
         part.lerp_(ground, weight)
         apart[(..., *thing.area)] *= 1 - weight
     for thing, share in zip(things, shares, strict=True):

@@ -166,15 +166,19 @@ class Renderer:
             "free"
         )
         if sizes.tile is not None and self._wanted.tile == "auto":
-            self._warn(
-                f"tiles: A whole {width}x{height} frame does not fit into the {free}: "
-                f"frames are computed in tiles of {sizes.tile} pixels."
+            self.warnings.add(
+                Warned(
+                    f"tiles: A whole {width}x{height} frame does not fit into the {free}: "
+                    f"frames are computed in tiles of {sizes.tile} pixels."
+                )
             )
         asked = self._wanted.batch
         if asked != "auto" and sizes.batch < asked:
-            self._warn(
-                f"batch-reduced: A batch of {asked} frames of {width}x{height} does not "
-                f"fit into the {free}: the batch is {sizes.batch}."
+            self.warnings.add(
+                Warned(
+                    f"batch-reduced: A batch of {asked} frames of {width}x{height} does "
+                    f"not fit into the {free}: the batch is {sizes.batch}."
+                )
             )
         side = sizes.tile or max(width, height)
         self._choose_engines(min(width, side) * min(height, side))
@@ -189,9 +193,6 @@ class Renderer:
         pictures = [torch.zeros(1, COLOURS, side, side)] * model.spec.context
         pair = Pair.of(pictures, 0.5, torch.ones(1, 2), scale)
         self.engines.choose(partial(model.between, pair), pixels / side**2)
-
-    def _warn(self, text: str) -> None:
-        self.warnings.add(Warned(text))
 
     def use_sizes(self, width: int, height: int, sizes: Sizes) -> None:
         """Use these sizes for frames of that size.
@@ -263,14 +264,11 @@ class Renderer:
         """Return whether the oldest batch must end before the next item is taken."""
         if not line.batches:
             return False
-        ahead = 0 if line.has_ended else self._ahead(cpu_streams)
+        ahead = cpu_streams.count * (cpu_streams.count > 1)
+        if line.has_ended or self._device.type in QUEUES:
+            ahead = int(not line.has_ended)
         most = self._inference.sizes.batch + _MAX_WAITING
         return len(line.batches) > ahead or len(line.batches[-1].items) > most
-
-    def _ahead(self, cpu_streams: CpuStreams) -> int:
-        if self._device.type in QUEUES:
-            return 1
-        return cpu_streams.count if cpu_streams.count > 1 else 0
 
     def _start(self, line: _Line, cpu_streams: CpuStreams) -> None:
         """Begin a batch of the collected items."""
@@ -303,7 +301,7 @@ class Renderer:
         done = batch.work.result()
         assert done is not None
         *planes, totals, places = done.planes()
-        planes_per_frame = len(planes) // len(totals)
+        count = len(planes) // len(totals)
         number = 0
         frames: list[Rendered] = []
         for item in batch.items:
@@ -311,11 +309,10 @@ class Renderer:
                 frames.append(item)
                 continue
             check_finite(totals[number], item.time)
-            own = planes[number * planes_per_frame : (number + 1) * planes_per_frame]
+            own = planes[number * count : (number + 1) * count]
             frame = item.left.like(own, item.time, item.duration)
             doubt = _doubt(places[number], float(item.t)) if len(places) else None
-            frame = replace(frame, captions=item.captions)
-            frames.append(Rendered(frame, item, doubt))
+            frames.append(Rendered(replace(frame, captions=item.captions), item, doubt))
             number += 1
         return frames
 
@@ -353,7 +350,7 @@ class Renderer:
                 "--device or a smaller copy of the video."
             )
         self._inference = replace(self._inference, sizes=sizes)
-        self._warn(less)
+        self.warnings.add(Warned(less))
 
 
 def _doubt(places: torch.Tensor, timestep: float) -> tuple[float, Box] | None:

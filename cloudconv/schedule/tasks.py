@@ -537,10 +537,9 @@ class _Marks:
         return self._shown(task.time + task.duration)
 
     def _opens_scene(self, left: Frame) -> bool:
-        is_first = False
+        is_first = any(time <= left.time for time in self._opened)
         while self._opened and self._opened[0] <= left.time:
             self._opened.popleft()
-            is_first = True
         return is_first
 
     def _captions(self, task: FrameTask) -> bytes:

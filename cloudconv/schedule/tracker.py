@@ -1,10 +1,11 @@
 """Follow fast objects over the frames of a schedule, with a few frames in sight."""
 
 from collections import deque
+from fractions import Fraction
 
 from cloudconv.fastobjects import FastObject
 from cloudconv.media.frames.frame import Frame
-from cloudconv.schedule.sightings import SearchedFrame, find
+from cloudconv.schedule.detection import SearchedFrame, find
 from cloudconv.schedule.trajectories import Trajectories
 
 AHEAD = 4
@@ -15,9 +16,10 @@ of the scene before the pair count."""
 class FastTracker:
     """A finder of fast objects between each two frames, which come in order.
 
-    A frame that repeats the one before shows nothing new. No way leads into another scene.
-    The objects of a pair are known :data:`AHEAD` frames after it, or twice as many frames
-    with repeats after it, or at the end of the scene. Unless it ``tracks``, it
+    A frame that repeats the one before shows nothing new. No trajectory leads into another
+    scene, or over a picture that is held for twice :data:`AHEAD` frames. The objects of a
+    pair are known :data:`AHEAD` frames after it, or twice as many frames with repeats after
+    it, or at that end. Unless it ``tracks``, it
     finds none, and none in pictures on a device, which stay there.
     """
 
@@ -25,6 +27,7 @@ class FastTracker:
         self._tracks = tracks
         self._count = 0  # of frames
         self._views: deque[SearchedFrame] = deque(maxlen=3)  # of the scene, no repeats
+        self._time = Fraction(0)  # of the last frame
         self._trajectories = Trajectories(0)
         # Pairs that are not known yet, by the number of the second frame.
         self._waiting: deque[int] = deque()
@@ -38,12 +41,16 @@ class FastTracker:
         if begins:
             self.finish()
         if not (repeats and self._views):
-            self._add(SearchedFrame(frame))
+            self._add(SearchedFrame(frame, float(frame.time - self._time)))
+        self._time = frame.time
         self._count += 1
-        while self._waiting and (
-            len(self._waiting) > AHEAD or self._count > self._waiting[0] + 2 * AHEAD
+        late = self._count - 2 * AHEAD
+        while len(self._waiting) > AHEAD or (
+            len(self._waiting) > 1 and self._waiting[0] < late
         ):
             self._decide()
+        if self._waiting and self._waiting[-1] < late:
+            self.finish()
 
     def finish(self) -> None:
         """End the scene: all pairs are known."""
@@ -54,8 +61,7 @@ class FastTracker:
 
     def knows(self, number: int) -> bool:
         """Return whether the objects before a frame are known, by its number from 0."""
-        is_waiting = bool(self._waiting) and self._waiting[0] <= number
-        return not self._tracks or (number < self._count and not is_waiting)
+        return not self._tracks or number < min([self._count, *self._waiting])
 
     def objects(self, number: int) -> tuple[FastObject, ...]:
         """Return the objects between a frame and the one before it, once."""
@@ -68,10 +74,7 @@ class FastTracker:
             self._trajectories = Trajectories(view.luma.shape[1])
         self._views.append(view)
         if len(self._views) == self._views.maxlen:
-            self._trajectories.push(find(*self._views))
+            self._trajectories.push(find(*self._views), self._views[1].gap)
 
     def _decide(self) -> None:
-        number = self._waiting.popleft()
-        found = self._trajectories.links()
-        if found:
-            self._objects[number] = tuple(found)
+        self._objects[self._waiting.popleft()] = tuple(self._trajectories.links())

@@ -1,26 +1,26 @@
-"""Link blobs over a stream of frames into the ways of fast objects, if chance hardly does.
+"""Link blobs over a stream of frames into the trajectories of fast objects.
 
 A contrario detection (Desolneux, Moisan and Morel, Meaningful Alignments, 2000): three
 blobs in a row are as meaningful as it is unlikely that a rival of at least the weight is as
-near to an even way, and as like in shape and colour. Likeness counts at most as much as the
-way. The best chain through each link is found by dynamic programming: its past is kept, its
-future is as long as the frames that have come. A link counts if few false ones are
-expected.
+near to an even trajectory, and as like in shape and colour. Likeness counts at most as much
+as the trajectory. The best chain through each link is found by dynamic programming: its
+past is kept, its future is as long as the frames that have come. A link counts if few false
+ones are expected.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.fastobjects import FastObject, Matte
+from cloudconv.fastobjects import FastObject, Matte, Point
 from cloudconv.images import TINY, transformed, translation, whole
-from cloudconv.schedule.sightings import FASTEST, Blob
+from cloudconv.schedule.detection import FASTEST, Blob
 
 Doubles = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -36,13 +36,14 @@ _LOOKS = 7  # independent chances that make up the likeness of two blobs
 class _Step:
     """Possible links from the blobs of a frame to those of the next one.
 
-    ``ends``: (n, 2), their numbers in both. ``shapes``: the common part of their mattes.
-    ``chances``: that two blobs are as like in shape and colour; both NaN if not known yet.
-    ``score``: that of the best chain that ends with each link. ``past``: the link before it
-    in that chain, -1 for none. ``bends``: to each of the next step: the links in both, and
-    a score.
+    ``gap``: the time between both. ``ends``: (n, 2), the numbers of the blobs in both.
+    ``shapes``: the common part of their mattes. ``chances``: that two blobs are as like in
+    shape and colour; both NaN if not known yet. ``score``: that of the best chain that ends
+    with each link. ``past``: the link before it in that chain, -1 for none. ``bends``: to
+    each of the next step: the links in both, and a score.
     """
 
+    gap: float
     ends: Numbers
     shapes: Doubles
     chances: Doubles
@@ -51,10 +52,11 @@ class _Step:
     bends: tuple[Numbers, Numbers, Doubles]
 
 
-def _step(first: Sequence[Blob], second: Sequence[Blob], farthest: float) -> _Step:
+def _step(
+    first: Sequence[Blob], second: Sequence[Blob], farthest: float, gap: float = 1
+) -> _Step:
     """Return the possible links of two frames, at most ``farthest`` pixels long."""
-    ways = _centres(second)[None] - _centres(first)[:, None]
-    squares = np.square(ways).sum(2)
+    squares = np.square(_centres(second)[None] - _centres(first)[:, None]).sum(2)
     # An object moves by more than its own size, or its mattes lack what overlaps.
     areas = np.add.outer([p.area for p in first], [q.area for q in second]) / 2
     fits = (squares >= areas) & (squares <= farthest**2)
@@ -62,7 +64,7 @@ def _step(first: Sequence[Blob], second: Sequence[Blob], farthest: float) -> _St
     shapes, chances = np.full((2, len(ends)), np.nan)
     none = np.zeros(0, int)
     bends = none, none, np.zeros(0)
-    return _Step(ends, shapes, chances, *_best(len(ends), *bends), bends)
+    return _Step(gap, ends, shapes, chances, *_best(len(ends), *bends), bends)
 
 
 class Trajectories:
@@ -75,51 +77,46 @@ class Trajectories:
         self._width = width
         self._frames: deque[list[Blob]] = deque([[], []])
         self._steps = deque([_step([], [], 0)])
-        self._done = 0  # pairs that were asked for and whose steps are still here
 
-    def push(self, blobs: list[Blob]) -> None:
-        """Add the blobs of the next frame."""
+    def push(self, blobs: list[Blob], gap: float = 1) -> None:
+        """Add the blobs of the next frame; ``gap``: the time since the one before."""
         last = self._steps[-1]
-        step = _step(self._frames[-1], blobs, self._width / FASTEST)
+        step = _step(self._frames[-1], blobs, self._width / FASTEST, gap)
         self._frames.append(blobs)
         self._steps.append(step)
         links, onward, gains = last.bends = self._bends(last, step)
         values = last.score[links] + gains
         step.score, step.past = _best(len(step.ends), onward, links, values)
 
-    def links(self) -> list[FastObject]:
-        """Return the links of the next pair of frames, in order from the first pair."""
-        while self._done and len(self._steps) > 1:
-            self._frames.popleft()
-            self._steps.popleft()
-            self._done -= 1
-        self._done += 1
-        if len(self._steps) < 2:
-            return []
+    def links(self) -> Iterator[FastObject]:
+        """Yield the links of the next pair of frames, in order from the first pair."""
         future = np.zeros(0)
         for later in reversed([*self._steps][1:]):
             links, nexts, gains = later.bends
-            values = future[nexts] + gains
-            future, following = _best(len(later.ends), links, nexts, values)
+            future, following = _best(len(later.ends), links, nexts, future[nexts] + gains)
         step = self._steps[1]
+        gaps = [each.gap for each in self._steps]
         first, second = (self._frames[k] for k in (1, 2))
         weights = np.array([min(first[i].weight, second[j].weight) for i, j in step.ends])
         tests = len(weights) - np.searchsorted(np.sort(weights), weights)
         scores = step.score + future - np.log(tests / _FALSE)
-        kept: list[FastObject] = []
         taken: set[Blob] = set()
         for link in np.argsort(-scores, kind="stable")[: (scores > 0).sum()]:
             i, j = step.ends[link]
             before = self._beside(0, 0, step.past[link])
             after = self._beside(2, 1, following[link])
-            row = [before, first[i], second[j], after]
+            row = [blob for blob in (before, first[i], second[j], after) if blob]
             # A limb is open in most frames.
-            is_closed = np.mean([blob.openness for blob in row if blob]) < _OPEN
+            is_closed = np.mean([blob.openness for blob in row]) < _OPEN
             is_free = not {first[i], second[j]} & taken
             if is_closed and is_free and step.shapes[link] >= _ALIKE:
                 taken |= {first[i], second[j]}
-                kept.append(_object(row))
-        return kept
+                places = [blob.matte.centre for blob in row]
+                bend = _bend(places, gaps[before is None :], step.gap)
+                beside = getattr(before, "matte", None), getattr(after, "matte", None)
+                yield FastObject((first[i].matte, second[j].matte), beside, bend)
+        self._frames.popleft()
+        self._steps.popleft()
 
     def _beside(self, step: int, end: int, link: int) -> Blob | None:
         """Return the blob at an end of a link in a step; None for no link, which is -1."""
@@ -134,17 +131,18 @@ class Trajectories:
         blobs = last.ends[one, 0], last.ends[one, 1], step.ends[two, 1]
         frames = [self._frames[k] for k in (-3, -2, -1)]
         p, q, r = (_centres(f)[i] for f, i in zip(frames, blobs, strict=True))
-        bend = np.maximum(((p - 2 * q + r) ** 2).sum(1), 1)
+        turn = (r - q) / step.gap - (q - p) / last.gap
+        bend = np.maximum(((turn * (last.gap + step.gap) / 2) ** 2).sum(1), 1)
         length = ((r - p) ** 2).sum(1) / 4 + TINY
         density = self._density(frames[2])[blobs[2]]
-        way = np.maximum(density * bend, bend / length)
-        fit = np.flatnonzero(way < 1 / 2)
-        way = way[fit]
+        path = np.maximum(density * bend, bend / length)
+        fit = np.flatnonzero(path < 1 / 2)
+        path = path[fit]
         _compare(last, one[fit], *frames[:2])
         _compare(step, two[fit], *frames[1:])
-        # The likeness of the least alike counts, and at most as much as the way.
-        chance = way * np.maximum.reduce(
-            [last.chances[one[fit]], step.chances[two[fit]], way]
+        # The likeness of the least alike counts, and at most as much as the path.
+        chance = path * np.maximum.reduce(
+            [last.chances[one[fit]], step.chances[two[fit]], path]
         )
         # That of two independent chances (Fisher, 1932).
         score = -np.log(chance - chance * np.log(chance)) - 1
@@ -183,16 +181,17 @@ def _best(
     return scores, best
 
 
-def _object(row: Sequence[Blob | None]) -> FastObject:
-    """Return the object of four blobs in a row, whose way bends as their centres do."""
-    before, first, second, after = (getattr(blob, "matte", None) for blob in row)
-    assert first is not None
-    assert second is not None
-    mattes = [before, first, second, after]
-    bends = np.diff([matte.centre for matte in mattes if matte is not None], 2, axis=0)
+def _bend(places: Sequence[Point], gaps: Sequence[float], unit: float) -> Point:
+    """Return the second difference of places for equal times, of a ``unit``.
+
+    ``gaps``: the times between the places, or more.
+    """
+    times = np.array(gaps[: len(places) - 1])[:, None]
+    turns = np.diff(np.diff(places, axis=0) / times, axis=0)
+    bends = unit**2 * turns / ((times[:-1] + times[1:]) / 2)
     weights = 1 / (1 + np.square(bends).sum(1))
-    x, y = (weights @ bends / max(weights.sum(), TINY)).tolist()
-    return FastObject((first, second), (before, after), (x, y))
+    x, y = (weights @ bends / weights.sum()).tolist()
+    return x, y
 
 
 def _centres(blobs: Sequence[Blob]) -> Doubles:

@@ -2,6 +2,7 @@
 
 from fractions import Fraction as F
 
+import av
 import numpy as np
 import pytest
 
@@ -56,6 +57,21 @@ def test_a_ball_is_whole_at_each_time(monkeypatch, model):
     assert np.array_equal(plain[7][120:], made[14][120:])
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("transfer", [16, 18], ids=["PQ", "HLG"])
+def test_a_ball_in_high_dynamic_range_has_its_own_levels(tmp_path, transfer):
+    clip = written(tmp_path / "a.mkv", range(9), "yuv444p10le", colour=(9, transfer, 9, 1))
+    interp(clip, "b.mkv", factor=2)
+    source, made = read_planes(clip), read_planes(tmp_path / "b.mkv")
+    with av.open(str(tmp_path / "b.mkv")) as file:
+        assert file.streams.video[0].codec_context.color_trc == transfer
+    for number in (5, 7, 9):
+        planes = zip(made[number], source[number // 2], strict=True)
+        for plane, before in planes:
+            middle = plane[around(number / 2, 2)].mean()
+            assert abs(middle - before[around(number // 2, 2)].mean()) < 8
+
+
 @pytest.mark.parametrize(
     ("pix_fmt", "depth"), [("yuv420p10le", 10), ("gbrp16le", 16), ("gbrap16le", 16)]
 )
@@ -106,25 +122,41 @@ def test_a_part_a_slow_motion_a_replaced_frame_and_a_shutter_show_the_ball(tmp_p
     assert shown(rgb("part.mkv", 7), 4.5) > 0.85
     interp(clip, "replaced.mkv", factor=2, replace=8)
     assert shown(rgb("replaced.mkv", 9), 4.5) > 0.85
+    interp(clip, "over.mkv", factor=2, replace=5)
+    assert min(shown(rgb("over.mkv", k), k / 2) for k in (7, 9, 10, 11, 13)) > 0.85
     interp(clip, "ramp.mkv", speed="0=0.5")
     assert shown(rgb("ramp.mkv", 9), 4.5) > 0.85
-    # A quarter of a frame's time is a way of about the ball's own size.
+    # A quarter of a frame's time is a step of about the ball's own size.
     interp(clip, "shutter.mkv", factor=2, shutter=180)
     area = around(4.625, 1)
     assert (rgb("shutter.mkv", 9)[area] - ground(4.625)[area] / 255).mean() > 0.15
 
 
+def perceptual(light):
+    """Return PQ (SMPTE ST 2084) of light, of which 1 is a thousand cd/m²."""
+    power = (light / 10).clip(0) ** 0.1593017578125
+    part = (0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)
+    return (part**78.84375).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [np.float32, pytest.param(perceptual, marks=pytest.mark.full)],
+    ids=["SDR", "PQ"],
+)
 @pytest.mark.parametrize(
     "light",
     [lambda k: 1 - 0.02 * k, lambda k: 1 + 0.4 * (k == 4), lambda k: 1 - 0.3 * (k > 3)],
     ids=["fades", "flashes", "steps"],
 )
-def test_a_change_of_light_does_not_make_a_ball_worse(monkeypatch, light):
-    pictures = [film(k) * np.float32(light(k) / 360) for k in range(9)]
+def test_a_change_of_light_does_not_make_a_ball_worse(monkeypatch, light, curve):
+    pictures = [curve(film(k) / 360 * light(k)) for k in range(9)]
 
     def errors():
         made = [*cloudconv.interpolate_frames(pictures, 2, model="cloud-turbo")]
-        middles = [film(k + 0.5) / 360 * (light(k) + light(k + 1)) / 2 for k in range(8)]
+        middles = [
+            curve(film(k + 0.5) / 360 * (light(k) + light(k + 1)) / 2) for k in range(8)
+        ]
         return np.array(
             [
                 np.abs(made[2 * k + 1] - middle)[around(k + 0.5)].mean()

@@ -8,6 +8,7 @@ import pytest
 from cloudconv.fastobjects import FastObject
 from cloudconv.schedule.tasks import Request, schedule
 from cloudconv.schedule.tracker import AHEAD, FastTracker
+from cloudconv.settings.framelist import FrameList
 from cloudconv.timeline import Multiply, Resample
 from tests.helpers.balls import STEP, film, frames, place
 
@@ -40,7 +41,7 @@ def test_a_ball_is_found_in_each_pair_between_frames_with_neighbours(pix_fmt):
     assert max(apart(task, k + 1.5) for k, task in enumerate(tasks[1:8])) < 0.5
 
 
-def test_the_way_between_two_frames_is_that_of_the_ball_at_any_time():
+def test_the_trajectory_between_two_frames_is_that_of_the_ball_at_any_time():
     tasks = new_tasks(frames(TIMES), rate=Multiply(5))
     several = [task for task in tasks if task.objects]
     assert len(several) == 4 * 7
@@ -60,7 +61,7 @@ def test_a_ball_that_jumps_at_random_is_no_object():
     assert sum(found(new_tasks(jumps))) == 0
 
 
-def test_no_way_leads_into_another_scene():
+def test_no_trajectory_leads_into_another_scene():
     one, two = frames(range(7)), frames(range(3, 10), seed=8)
     tracker = FastTracker()
     for number, frame in enumerate(one + two):
@@ -89,6 +90,19 @@ def test_a_stream_waits_for_few_frames_and_for_few_repeats():
     assert tracker.knows(11 - 2 * AHEAD)
 
 
+@pytest.mark.parametrize("out", [4, 5, 7])
+def test_a_trajectory_leads_over_a_frame_that_is_left_out(out):
+    replaced = FrameList(((out, out),))
+    tasks = [t for t in new_tasks(frames(range(11)), replaced=replaced) if t.objects]
+    times = [
+        float(25 * (task.left.time + task.t * (task.right.time - task.left.time)))
+        for task in tasks
+    ]
+    assert {out - 0.5, out, out + 0.5} <= set(times)
+    for task, time in zip(tasks, times, strict=True):
+        assert apart(task, time, float(task.t)) < 0.5
+
+
 def test_a_long_hold_moves_no_object_to_another_pair():
     tracker = FastTracker()
     source = frames(range(12))
@@ -98,7 +112,7 @@ def test_a_long_hold_moves_no_object_to_another_pair():
         tracker.push(source[time], begins=False, repeats=is_held)
     tracker.finish()
     objects = {k: tracker.objects(k) for k in range(len(pushed))}
-    assert sum(map(len, objects.values())) == 5
+    assert sum(map(len, objects.values())) == 4
     for number, things in objects.items():
         for thing in things:
             apart = np.subtract(thing.ends[1].centre, place(pushed[number]))

@@ -49,7 +49,7 @@ from cloudconv.settings import InterpSettings
 
 # Raise this number with each change to packet files, to digests of plans, to decisions, or
 # to identities but for new options.
-_VERSION = 16
+_VERSION = 17
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
 LONGEST_END = 1 << 24  # bytes; more than a plan has, or a segment's end with its pictures
 

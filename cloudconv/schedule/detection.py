@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from heapq import nlargest
 from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
@@ -52,12 +53,13 @@ _SQUARE = np.ones((3, 3), np.uint8)
 class SearchedFrame:
     """The parts of a frame that the search reads.
 
-    ``luma``: 8 bits, at most 1280 pixels on a side. ``scale``: pixels of the frame for each
-    of the luma.
+    ``gap``: the time since the frame before, which may repeat an earlier one. ``luma``: 8
+    bits, at most 1280 pixels on a side. ``scale``: pixels of the frame for each of those.
     """
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, gap: float) -> None:
         self._frame = frame
+        self.gap = gap
         plane = frame.planes()[0].cpu().numpy()
         if is_float(frame.pix_fmt):
             plane = (plane * _LEVELS).clip(0, _LEVELS)
@@ -74,8 +76,7 @@ class SearchedFrame:
     @cached_property
     def picture(self) -> Floats:
         """Return the frame in levels, (H, W, 3 or 4): RGB, and opacity if any."""
-        planes = [plane.cpu() for plane in self._frame.planes()]
-        channels = to_channels(planes, self._frame).mul_(_LEVELS)
+        channels = to_channels(self._frame.planes(), self._frame).cpu().mul_(_LEVELS)
         return cv2.merge([channel.numpy() for channel in channels])
 
 
@@ -148,8 +149,7 @@ def _parts(excess: Bytes) -> list[tuple[Bytes, Area]]:
             )
             inside = (labels[area] == number).astype(np.uint8)
             found.append(((excess[area] * inside).max() * math.sqrt(size), inside, area))
-    found.sort(key=itemgetter(0), reverse=True)
-    return [(inside, area) for _, inside, area in found[:_MOST]]
+    return [part[1:] for part in nlargest(_MOST, found, itemgetter(0))]
 
 
 def _blob(
@@ -201,6 +201,10 @@ def _blob(
     centre = float(x + corner[0]), float(y + corner[1])
     pictures = (values / np.float32(_LEVELS) for values in (colours, ground))
     matte = Matte(corner, centre, opacity[..., 0], *pictures)
-    openness = float(like.clip(0, 1).mean())
-    weight = float(contrast * math.sqrt(size))
-    return Blob(matte, np.array(centre) / view.scale, size, openness, weight)
+    return Blob(
+        matte,
+        centre=np.array(centre) / view.scale,
+        area=size,
+        openness=float(like.clip(0, 1).mean()),
+        weight=float(contrast * math.sqrt(size)),
+    )
