@@ -128,7 +128,7 @@ def _number(value: Fraction | float | str) -> Fraction | None:
         return value
     text = str(value).strip()
     if isinstance(value, float) and not re.fullmatch(r"\d+\.\d{1,9}", text):
-        if not 0 <= value < MOST:  # also if not a number
+        if not 0 <= value <= MOST:  # also if not a number
             return None
         return _near(Fraction(value))
     if (
@@ -138,7 +138,7 @@ def _number(value: Fraction | float | str) -> Fraction | None:
     ):
         return None
     number = Fraction(text.rstrip("."))
-    return number if number < MOST else None
+    return number if number <= MOST else None
 
 
 def _near(number: Fraction) -> Fraction:

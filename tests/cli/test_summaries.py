@@ -2,7 +2,6 @@
 
 import re
 import sys
-from fractions import Fraction as F
 from functools import partial
 
 from cloudconv.cli import commands as command
@@ -29,15 +28,6 @@ def test_the_table_marks_the_best_and_ends_with_the_verdict(tmp_path):
     assert "2 frames scored" in result.stderr
     quiet = run(clip, "--model", "hold", "--scene-cut", "off", "-q", *QUICK)
     assert (quiet.stdout.splitlines()[-1], quiet.stderr) == (verdict, "")
-
-
-def test_a_gap_in_an_even_rate_is_named(tmp_path):
-    times = [F(k, 20) + F(k > 30, 2) for k in range(60)]
-    clip = write_clip(tmp_path / "a.mp4", 60, rate=20, times=times, codec="libx264")
-    words = ("interp", clip, "--factor", 2, "--model", "blend", *QUICK)
-    said = "20 fps, with a gap of 0.6 s at 1.5 s"
-    assert f"source rate    {said}\n" in invoke(*words, "--dry-run").stdout
-    assert f"at a variable rate (the source has {said})" in invoke(*words).stderr
 
 
 def test_the_table_of_forecasts_has_a_column_for_each_horizon(tmp_path):
