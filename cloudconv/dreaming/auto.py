@@ -4,6 +4,7 @@ Say why in a sentence.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from fractions import Fraction
 from math import inf
 from typing import NamedTuple
@@ -11,14 +12,16 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from cloudconv.doubts import GRADES
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
-from cloudconv.dreaming.methods.modes import MethodSpec, method
+from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.methods.passing import Sky
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Fault
 from cloudconv.images import (
     COARSE_SIDE,
+    MIDDLE_SIDE,
     TINY,
     Bytes,
     Floats,
@@ -116,6 +119,35 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
         mode = best.mode
         why = f"in a trial of {FRAMES} small frames, {'; '.join(clauses)}"
     return ModeChoice(mode, f"{mode}: {why}.")
+
+
+def better_mode(
+    spec: MethodSpec, material: Material, seed: int, faults: Sequence[Fault]
+) -> str | None:
+    """Return another mode than ``spec`` whose trial is a grade better than some faults.
+
+    A mode with a predictor is not tried, nor a collage that would tear what moves.
+    """
+    medium = material.reduced(MIDDLE_SIDE)
+    trials = [
+        tried(other, medium, seed)
+        for other in METHODS
+        if other is not spec
+        and other.least_frames <= len(material)
+        and "model" not in other.options
+        and not (other.needs_wind and torn_by_collage(material.reduced()))
+    ]
+    better = sorted(
+        trial
+        for trial in trials
+        if trial.visible < inf and worst_of(trial.faults) < worst_of(faults)
+    )
+    return next((trial.mode for trial in better), None)
+
+
+def worst_of(faults: Sequence[Fault]) -> int:
+    """Return the number of the worst grade, from 0; -1 without a fault."""
+    return max((GRADES.index(fault.grade) for fault in faults), default=-1)
 
 
 def torn_by_collage(material: Material) -> str:

@@ -30,11 +30,8 @@ PARTLY = 0.8  # part of a jump's change that the clip itself makes in the same t
 _ALIKE = 0.1
 
 
-class Pairing(NamedTuple):
-    """Frame ``new`` of the clip looks like frame ``old``, and is shown in its place."""
-
-    old: int
-    new: int
+Pairing = tuple[int, int]
+"""Two frames of a clip: the second looks like the first, and is shown in its place."""
 
 
 class Stay(NamedTuple):
@@ -89,13 +86,13 @@ class Jumps:
         possible = (np.abs(old - new) >= self.stretch) & (old + lasts <= count)
         is_back = possible & (new < old)
         if not is_back.any():
-            return Pairing(count, 0), np.array([[count, 0]])
+            return (count, 0), np.array([[count, 0]])
         back = np.where(is_back, costs, np.inf)
-        best = Pairing(*divmod(int(back.argmin()), len(back)))
+        best = divmod(int(back.argmin()), len(back))
         # A difference is not seen that is small beside the clip's own change there.
         own = self.apart.diagonal(1)
         most = costs[best] + _ALIKE * np.maximum(own, costs[best])
-        if costs[best] > own[best.old]:
+        if costs[best] > own[best[0]]:
             # No jump is exact, so those of one picture are seen as little.
             most = np.maximum(most, self._changes[1] / PARTLY)
         around = np.pad(costs, 1, constant_values=np.inf)
@@ -126,7 +123,7 @@ class Jumps:
 
     def entries(self, last: int) -> Any:
         """Return how visible the jumps from the frame ``last`` to other frames are."""
-        end = self.best.old
+        end = self.best[0]
         costs = self.apart[last, :end].copy()
         costs[1:] = (costs[1:] + self.apart[max(last - 1, 0), : end - 1]) / 2
         # The next jump should not follow soon, unless nobody sees the jump.
@@ -140,7 +137,7 @@ class Jumps:
         """Return the clip's frame at time 0, and the frames between ``last`` and this."""
         start = int(self.entries(last).argmin())
         lasts = int(self.lasting(self.apart[last, start]))
-        return min(start, self.best.old - 1 - lasts), lasts
+        return min(start, self.best[0] - 1 - lasts), lasts
 
     def following(self, shown: Any, now: int, least: int) -> Pairing:
         """Return the jump after which the least is shown again.
@@ -161,7 +158,7 @@ class Jumps:
         seen = sums[old] - sums[now] + sums[follows] - sums[new] - twice.clip(0)
         best = int(seen.argmax())
         shown[now : old[best]] += 1
-        return Pairing(int(old[best]), int(new[best]))
+        return int(old[best]), int(new[best])
 
     def closing(
         self, start: int, ready: int, back: int, times: range
@@ -191,7 +188,7 @@ class Jumps:
         cut = self.count * outside + late + lags * (lags < self.stretch)
         unlike[cut > cut.min()] = np.inf
         last, best = divmod(int(unlike.argmin()), len(closes))
-        jump = Pairing(int(old[last]), int(new[last])) if last < len(old) else None
+        jump = (int(old[last]), int(new[last])) if last < len(old) else None
         return int(cut.min()), jump, times[best]
 
     def change(self, jump: Pairing) -> int:
@@ -219,32 +216,34 @@ def walk(jumps: Jumps, material: Material, options: Options) -> Iterator[Stay]:
         if options.loop and lasts + longest > stop:  # no time for a jump to the loop's end
             start = back
             lasts = min(lasts, stop)
-        most = max(1, min(stop, jumps.best.old - 1 - start))
+        most = max(1, min(stop, jumps.best[0] - 1 - start))
     yield Stay(start, 1, lasts, most)
     ready = 1 + max(lasts, jumps.least)
-    jump = jumps.following(shown, min(max(start + ready, 0), jumps.count), jumps.stretch)
+    old, new = jumps.following(
+        shown, min(max(start + ready, 0), jumps.count), jumps.stretch
+    )
     times = range(min(max(1, 1 - back), stop), stop + 1)
     end = jumps.closing(start, ready, back, times)
-    while not options.loop or jump.old - start + longest <= times.start:
-        begins = jump.old - start
+    while not options.loop or old - start + longest <= times.start:
+        begins = old - start
         if begins > frames:
             return
         ready = begins + longest
         if options.loop:
-            later = jumps.closing(jump.new - begins, ready, back, times)
+            later = jumps.closing(new - begins, ready, back, times)
             if later[0] > end[0] == 0:  # the jump leaves no room for the end
                 break
             end = later
-        start = jump.new - begins
-        yield Stay(start, begins, jumps.change(jump), longest, jump)
-        jump = jumps.following(shown, jump.new, jumps.stretch)
+        start = new - begins
+        yield Stay(start, begins, jumps.change((old, new)), longest, (old, new))
+        old, new = jumps.following(shown, new, jumps.stretch)
     _, last, closes = end
     if last is not None and start != back:
-        begins = last.old - start
-        start = last.new - begins
+        begins = last[0] - start
+        start = last[1] - begins
         yield Stay(start, begins, jumps.change(last), longest, last)
     if start != back:
-        jump = Pairing(start + closes, back + closes)
+        jump = start + closes, back + closes
         most = min(longest, stop + 1 - closes)
         yield Stay(back, closes, jumps.change(jump), most, jump)
     if options.loop_to is not None:

@@ -100,15 +100,7 @@ def _propagated(own: Floats, border: Floats) -> tuple[Floats, list[Floats]]:
     All arrays are (times, h, w). The search begins with the messages of a grid of half the
     size.
     """
-    near = slice(None, -1)
-    far = slice(1, None)
-    every = slice(None)
-    sides: list[tuple[slice, ...]] = [
-        (every, every, near),
-        (every, every, far),
-        (every, near),
-        (every, far),
-    ]
+    sides: Any = [np.s_[:, :, :-1], np.s_[:, :, 1:], np.s_[:, :-1], np.s_[:, 1:]]
     messages = [np.zeros_like(own) for _ in sides]
     height, width = own.shape[1:]
     if min(height, width) > 2:

@@ -249,15 +249,16 @@ class _Clip:
             new = self._interpolated(pictures, jump.part)
             return new if now.passing is None else new + now.passing(time), None
         age = time - jump.start
-        size = weight_size(*self._material.size)
-        weights = now.seam.weights(self._points.back(age), age, size)
+        weights = now.seam.weights(
+            self._points.back(age), age, weight_size(*self._material.size)
+        )
         return blended(pictures, [1 - weights, weights]), doubled(pictures, weights)
 
     def _interpolated(self, pictures: list[Floats], share: float) -> Floats:
         """Return the network's picture between two others."""
         both = [_sent(picture, self._device) for picture in pictures]
-        pair = Pair.of(both, share, None, self._scale)
-        new = picture_from(self._network.between(pair)[0])
+        made = self._network.between(Pair.of(both, share, None, self._scale))
+        new = picture_from(made[0])
         # The network's picture is softer than both, and a sudden end of this would be seen.
         return lerp(pictures[round(share)], new, min(share, 1 - share, _EDGE) / _EDGE)
 

@@ -18,7 +18,13 @@ from typing import Any
 import torch
 
 from cloudconv.doubts import Grade, kinds_of
-from cloudconv.dreaming.auto import ModeChoice, choose, torn_by_collage, uneven
+from cloudconv.dreaming.auto import (
+    ModeChoice,
+    better_mode,
+    choose,
+    torn_by_collage,
+    uneven,
+)
 from cloudconv.dreaming.heard import Listener
 from cloudconv.dreaming.leaving import earlier_exit
 from cloudconv.dreaming.material.material import Material
@@ -194,16 +200,16 @@ class _Dream:
         if cut is not None and "plain" in {fault.vital for fault in faults}:
             inside = float(cut - self.plan.info.timing.start)
             return f"try --at {inside:.3f}, where the scene before ends"
-        if _requested(self.plan.settings) is not None:
-            better = choose(self.material, self.options.seed).mode
-            if better != self.spec.name:
-                return f"try --mode {better}, which auto takes"
+        spoils = any(fault.grade is Grade.SPOILS for fault in faults)
+        if spoils or _requested(self.plan.settings) is not None:
+            better = better_mode(self.spec, self.material, self.options.seed, faults)
+            if better is not None:
+                return f"try --mode {better}, which shows less that is wrong in a trial"
         search = partial(earlier_exit, self.spec, self.material, self.options)
         found = None if self.plan.own["left_at"] else search(len(self.material) // 2)
         if found is not None:
             middle = found.last.time + found.last.duration / 2
             return f"try --at {float(middle - self.plan.info.timing.start):.3f}, {_LESS}"
-        spoils = any(fault.grade is Grade.SPOILS for fault in faults)
         return "none of the modes is right for this film" if spoils else None
 
     def jumps_as_json(self, begins: Fraction | int) -> list[dict[str, float | None]]:
@@ -224,18 +230,16 @@ class _Dream:
         plan = self.plan
         if not extend.sound_goes_on(plan.settings, plan.info):
             return None
-        ends = plan.begins + plan.new_frames * plan.step
-        cut = self.material.cut
-        scene = self.material.times[0] - _EARLIER if cut is None else cut
+        times = self.material.times
         edit_list = EditList(
             plan.begins,
-            ends,
-            scene,
+            plan.begins + plan.new_frames * plan.step,
+            times[0] - _EARLIER if self.material.cut is None else self.material.cut,
             plan.own["left_at"] and plan.info.timing.end,
             seed=self.options.seed,
             loops=self.options.loop,
         )
-        return Listener(edit_list, self.material.times, plan.step)
+        return Listener(edit_list, times, plan.step)
 
 
 @torch.inference_mode()
@@ -359,16 +363,14 @@ def run(warnings: Warnings, settings: DreamSettings) -> Job:
         warnings.add(*(Warned(f"dream-fault: {k}.") for k in kinds_of(faults)))
         if report is not None and glimpses is not None:
             worst = glimpses.take(dream.meter.faults, last=True)
-            entries = [
-                entry | {"pictures": pictures}
-                for entry, pictures in zip(
-                    as_json(worst, first, begins, plan.step, material.size),
-                    glimpses.of(worst),
-                    strict=True,
-                )
-            ]
+            entries = as_json(worst, first, begins, plan.step, material.size)
+            shown = zip(entries, glimpses.of(worst), strict=True)
             page = places_page(
-                "dream", plan.info, said(verdict_of(faults), faults), entries, _VIEWS
+                "dream",
+                plan.info,
+                said(verdict_of(faults), faults),
+                [entry | {"pictures": pictures} for entry, pictures in shown],
+                _VIEWS,
             )
             finish_report(report, settings, {PAGE: page})
         result = DreamResult(
