@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatch
 from functools import lru_cache, partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from weakref import WeakValueDictionary, finalize
@@ -180,8 +181,7 @@ class SharedReader:
 
     def __init__(self, path: Path) -> None:
         self.name = os.fspath(path)
-        about = path.stat()
-        self._version = (about.st_ino, about.st_size, about.st_mtime_ns)
+        self._version = attrgetter("st_ino", "st_size", "st_mtime_ns")(path.stat())
         self._at = 0
 
     def read(self, size: int) -> bytes:
@@ -201,6 +201,10 @@ class SharedReader:
         self._at = offset + (0, self._at, self._version[1])[whence]
         return self._at
 
+    def tell(self) -> int:
+        """Return the offset of the next byte."""
+        return self._at
+
 
 def reader_of(path: Path) -> GrowthReader | SharedReader | None:
     """Return a file object for FFmpeg; None for a file that FFmpeg opens itself."""
@@ -208,8 +212,7 @@ def reader_of(path: Path) -> GrowthReader | SharedReader | None:
     if growth is not None:
         return GrowthReader(growth)
     with path.open("rb") as file:
-        is_matroska = file.read(len(_MATROSKA)) == _MATROSKA
-    return SharedReader(path) if is_matroska else None
+        return SharedReader(path) if file.read(len(_MATROSKA)) == _MATROSKA else None
 
 
 _SUFFIXES = {

@@ -412,11 +412,14 @@ def _probe_pictures(
     if first is None:
         raise no_frame(path)
     suffix = pictures.files[0].suffix.lower()
-    # With so fine a tick, equal durations give their rate exactly.
-    tick = Fraction(1, math.lcm(10_000, *(d.denominator for d in pictures.durations)))
-    ticks = [int(duration / tick) for duration in pictures.durations]
+    # With so fine a tick, equal durations give their rate exactly. WebP has milliseconds.
+    ticks_a_second = math.lcm(
+        {"webp": 1_000}.get(pictures.container, 10_000),
+        *(duration.denominator for duration in pictures.durations),
+    )
+    ticks = [int(duration * ticks_a_second) for duration in pictures.durations]
     stamps = Stamps(
-        tick=tick,
+        tick=Fraction(1, ticks_a_second),
         times=np.array([0, *accumulate(ticks[:-1])]),
         packets=len(ticks),
         shown=len(ticks),
