@@ -112,7 +112,6 @@ def _ways(stream: Any, container: Container, carry: Carry) -> Iterator[Way]:
     is_sound = stream.type == "audio"
     is_text = codec_name(stream) in _TEXT
     goes_on = is_sound and carry.edit_list is not None
-    shows = carry.shows
     if kind_of(stream) == "still":
         if container.attachments:
             yield Way("attach")
@@ -120,11 +119,15 @@ def _ways(stream: Any, container: Container, carry: Carry) -> Iterator[Way]:
             yield copy
     elif is_sound and carry.is_mute:
         yield Way("leave")
-    elif shows is not None and not (goes_on or (carry.audio if is_sound else is_text)):
-        can_stretch = is_sound and shows.fastest <= 1
+    elif stream.type == "data" and stream.name is None:
+        yield _left_out(stream, "unknown-data", "FFmpeg knows no codec of this kind")
+    elif carry.shows is not None and not (
+        goes_on or (carry.audio if is_sound else is_text)
+    ):
+        can_stretch = is_sound and carry.shows.fastest <= 1
         advice = "; --audio=stretch slows such a stream" if can_stretch else ""
         yield _left_out(stream, "old-speed", f"it would play at the old speed{advice}")
-    elif shows is None and not (goes_on or carry.audio):
+    elif carry.shows is None and not (goes_on or carry.audio):
         yield _left_out(
             stream,
             "stream-not-continued",
@@ -145,8 +148,9 @@ def _ways_of_sound(
 ) -> Iterator[Way]:
     order = channels_of(stream).order
     # Other files than MP4 and MOV state no order of channels, but FFmpeg's own.
-    fits = container.orders_channels or list(order) == sorted(order)
-    fits &= carry.change_of(stream.index) is None or carry.copies_only
+    fits = (container.orders_channels or list(order) == sorted(order)) and (
+        carry.change_of(stream.index) is None or carry.copies_only
+    )
     is_new = carry.edit_list is not None or carry.shows is not None
     if fits and not is_new:
         yield copy

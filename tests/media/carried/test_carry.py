@@ -848,6 +848,19 @@ def test_a_wrong_time_of_a_key_frame_begins_no_part(tmp_path):
     assert not probe(source).warnings
 
 
+def test_a_time_code_whose_mark_the_rate_does_not_have_is_left_out_and_said(tmp_path):
+    source, target = tmp_path / "in.mov", tmp_path / "out.mov"
+    write_clip(source, 4, rate=24, codec="libx264", metadata={"timecode": "01:02:03:04"})
+    data = bytearray(source.read_bytes())
+    begins = re.search(rb"stsd.{12}tmcd", data, re.DOTALL).end()
+    data[begins + 15] |= 1  # drop-frame
+    source.write_bytes(data)
+    (warned,) = convert(source, target, factor=2).warnings
+    assert warned.code == "unknown-data"
+    with av.open(str(target)) as clip:
+        assert "timecode" not in clip.streams.video[0].metadata
+
+
 @pytest.mark.parametrize(("suffix", "lost"), [(".mp4", True), (".mkv", False)])
 def test_a_time_code_above_255_fps_is_left_out_of_mp4(tmp_path, suffix, lost):
     source, target = tmp_path / "in.mov", tmp_path / f"out{suffix}"
