@@ -64,8 +64,8 @@ class Jumps:
     def __init__(self, material: Material, least: int) -> None:
         """Compare the clip's frames; ``least``: frames of a change by place, at least."""
         count = self.count = len(material)
-        self._smalls = np.stack([_compared(material.glance(k)) for k in range(count)])
-        self.apart = _distances(self._smalls, self._smalls)
+        smalls = _smalls(material)
+        self.apart = _distances(smalls, smalls)
         # A large change of the clip within each number of frames.
         changes = [np.quantile(self.apart.diagonal(lag), QUANTILE) for lag in range(count)]
         self._changes = np.maximum.accumulate(changes)
@@ -103,10 +103,6 @@ class Jumps:
         last = old[good & is_back].max()
         good &= new + self.stretch <= last
         return best, np.argwhere(good)
-
-    def unlike(self, picture: Bytes) -> Any:
-        """Return how unlike a small picture is to each frame, (n,)."""
-        return _distances(_compared(picture)[None], self._smalls)[0]
 
     def unlike_at(self, one: Any, other: Any) -> Any:
         """Return how unlike frames are to others, by their numbers."""
@@ -205,7 +201,8 @@ def walk(jumps: Jumps, material: Material, options: Options) -> Iterator[Stay]:
     home = sum(jumps.best) // 2
     stop = frames
     if options.loop_to is not None:
-        unlike = jumps.unlike(small_copy(options.loop_to, material.small_size))
+        first = small_copy(options.loop_to, material.small_size)
+        unlike: Any = _distances(_compared(first)[None], _smalls(material))[0]
         home = longest + int(unlike[longest:].argmin())
         stop -= min(int(jumps.lasting(unlike[home])), frames // 2)
     start = home - 1
@@ -259,6 +256,10 @@ def _distances(some: Floats, others: Floats) -> Floats:
         compute_mode="donot_use_mm_for_euclid_dist",
     ).numpy()
     return apart / np.float32(others.shape[1] ** 0.5)
+
+
+def _smalls(material: Material) -> Floats:
+    return np.stack([_compared(material.glance(k)) for k in range(len(material))])
 
 
 def _compared(picture: Bytes) -> Floats:

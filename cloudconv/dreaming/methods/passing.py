@@ -236,18 +236,15 @@ class Sky:
     def flow(self, one: Pass, number: float, frame: int, size: tuple[int, int]) -> Floats:
         """Return the flow, (h, w, 2) of ``size``, from a pass back to a filmed frame."""
         time = number - one.end
-        carries = resized_flow(self.carries, size)
-        beside = resized_flow(self.wind, size) - carries
+        wind, carries = (resized_flow(one, size) for one in (self.wind, self.carries))
+        beside = wind - carries
         away = self.times[frame]
         way = np.float32(away - time) * carries
         if time <= 0:
             return way + np.float32(away - self.film_time(one, number)) * beside
         # The motion of the film's end goes on, and ends slowly.
         gone = np.float32(1 - np.exp(-time / self.goes_on)) * np.float32(self.goes_on)
-        way += warp(
-            gone * resized_flow(self.rest, size),
-            np.float32(-time) * resized_flow(self.wind, size),
-        )
+        way += warp(gone * resized_flow(self.rest, size), np.float32(-time) * wind)
         part = min(time / self.turn, 1)
         turned = self.turn * (part - part**3 + part**4 / 2)
         # Nothing comes in across the wind: there the picture is stretched.
@@ -326,9 +323,9 @@ class Sky:
             # No cloud is in the picture twice: so late a start, at most. Clouds may be
             # slower than the wind. A film in its place plays as a whole.
             latest = max(begin, -(overlap + _SLOWER) * self.crosses)
-            latest = begin if self.oblique else latest
             earliest = min(begin + self.life, latest)
-            for first in np.unique(np.linspace(earliest, latest, _STARTS)).tolist():
+            firsts = np.linspace(earliest, latest, _STARTS).tolist()
+            for first in [begin] if self.oblique else firsts:
                 cut, cost = self._cut(first, step, overlap * self.crosses)
                 # A wide overlap takes clouds away. A film of which one half plays while the
                 # clouds come in, and the other then, is alive.
@@ -358,9 +355,8 @@ class Sky:
         ) * self._clear + 1
         kept = smooth(contrast[0], 1) * self._clear
         since = resized(self.since, size)
-        known = since >= self.life
-        may = since <= max(overlap, self.life)
-        masks = [255 * one.astype(np.uint8) for one in (known, may)]
+        may = since >= self.life, since <= max(overlap, self.life)
+        masks = [255 * one.astype(np.uint8) for one in may]
         # The cut of two pictures whose difference is the cost.
         costs = [np.zeros_like(old), in_channels(apart)]
         finder = cv2.detail.GraphCutSeamFinder("COST_COLOR")

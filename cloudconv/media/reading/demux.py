@@ -201,12 +201,15 @@ def main_video(container: InputContainer, path: Path, number: int | None = None)
 
 def _moving(path: Path, best: Any, videos: list[Any]) -> Any:
     """Return the best video, or another one if that one has a single frame."""
+    counts = Counter[int]()
     with open_container(path) as container:
-        streams = [container.streams[video.index] for video in videos]
-        packets = islice(read_packets(container, streams), _MOST_PACKETS)
-        counts = Counter(packet.stream.index for packet in packets)
-    if counts[best.index] > 1:
-        return best
+        for packet in islice(
+            read_packets(container, [container.streams[v.index] for v in videos]),
+            _MOST_PACKETS,
+        ):
+            counts[packet.stream.index] += 1
+            if counts[best.index] > 1:
+                return best
     return max([best, *videos], key=lambda video: counts[video.index])
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from cloudconv.errors import InputError
 from cloudconv.media.containers.muxing import add_copy
 from cloudconv.media.frames.timing import constant_rate
+from cloudconv.media.reading import demux
 from cloudconv.media.reading.probe import probe
 from cloudconv.media.reading.source import Source
 from tests.helpers.factory import animation, picture, sound, tone, write_clip
@@ -365,3 +366,29 @@ def test_a_decoder_whose_threads_cannot_start_is_no_damaged_file(tmp_path, monke
     monkeypatch.setattr("cloudconv.media.reading.demux.open_decoder", opened)
     with pytest.raises(BlockingIOError):
         probe(write_clip(tmp_path / "a.mkv", 3))
+
+
+def test_two_packets_show_that_the_best_of_two_videos_moves(tmp_path, monkeypatch):
+    with av.open(str(tmp_path / "a.mkv"), "w") as out:
+        streams = [out.add_stream("ffv1", rate=24) for _ in range(2)]
+        for stream, width in zip(streams, (64, 32), strict=True):
+            stream.width, stream.height, stream.pix_fmt = width, 32, "yuv420p"
+        for number in range(40):
+            for stream in streams:
+                frame = av.VideoFrame(stream.width, 32, "yuv420p")
+                frame.pts = number
+                out.mux(stream.encode(frame))
+        for stream in streams:
+            out.mux(stream.encode(None))
+    taken = []
+    read = demux.read_packets
+
+    def counted(container, wanted):
+        for packet in read(container, wanted):
+            taken.append(packet.stream.index)
+            yield packet
+
+    monkeypatch.setattr(demux, "read_packets", counted)
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        assert demux.main_video(container, tmp_path / "a.mkv").index == 0
+    assert len(taken) <= 4
