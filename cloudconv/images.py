@@ -237,8 +237,11 @@ def whole(size: Sequence[int]) -> Area:
     return slice(0, size[0]), slice(0, size[1])
 
 
-def needed_by(area: Area, flow: Floats, size: Sequence[int], *, mirrors: bool) -> Area:
-    """Return the area of a picture of ``size`` that an area of the moved picture shows."""
+def needed_by(area: Area, flow: Floats, size: Sequence[int]) -> Area:
+    """Return the area of a picture of ``size`` that an area of the moved picture shows.
+
+    The mirror image of the picture continues the picture.
+    """
     spans = []
     inside = tuple(
         slice(max(span.start * few // side - 1, 0), span.stop * few // side + 2)
@@ -250,9 +253,8 @@ def needed_by(area: Area, flow: Floats, size: Sequence[int], *, mirrors: bool) -
         least, most, *_ = cv2.minMaxLoc(cv2.extractChannel(near, axis))
         first = span.start + int(np.floor(scale * least)) - 2
         last = span.stop + int(np.ceil(scale * most)) + 2
-        if mirrors:
-            before, beyond = max(-first, 0), max(last - side, 0)
-            first, last = min(first, side - beyond - 1), max(last, before + 1)
+        before, beyond = max(-first, 0), max(last - side, 0)
+        first, last = min(first, side - beyond - 1), max(last, before + 1)
         spans.append(slice(max(min(first, span.start), 0), min(max(last, span.stop), side)))
     return spans[0], spans[1]
 

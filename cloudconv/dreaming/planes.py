@@ -105,17 +105,17 @@ class Look:
         """Return all of a group: (H, W) or (H, W, channels)."""
         return self.at(group, whole(group.size))
 
-    def moved(self, flow: Floats, *, mirrors: bool = False) -> Look:
+    def moved(self, flow: Floats) -> Look:
         """Return the picture moved by a flow of any size, as in ``cloudconv.images.warp``.
 
-        Only what an area needs of this picture is looked at.
+        Its mirror image continues the picture. Only what an area needs is looked at.
         """
         enlarged = cache(lambda group: resized_flow(flow, group.size))
 
         def part(group: Group, area: Area) -> Floats:
-            window = needed_by(area, flow, group.size, mirrors=mirrors)
+            window = needed_by(area, flow, group.size)
             places = placed_in(window, area, enlarged(group)[area], group.size)
-            return sample(self.at(group, window), places, mirrors=mirrors)
+            return sample(self.at(group, window), places, mirrors=True)
 
         return Look(part)
 

@@ -9,7 +9,7 @@ import torch
 
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
-from cloudconv.dreaming.methods.passing import Sky
+from cloudconv.dreaming.methods.passing import Pass, Sky
 from tests.helpers.dreams import material
 
 LETTERS = "JLP2457hky"
@@ -133,6 +133,37 @@ def test_a_sun_stays_one_and_in_its_place():
         large = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] > 20]
         assert len(large) == 1
         assert np.abs(centres[large[0]] - SUN[:2]).max() < 2
+
+
+@pytest.mark.full
+def test_nothing_moves_away_from_a_sun_at_the_rim():
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    away = np.hypot(y, x - 150)
+    glow = 150 * np.exp(-away / 25)[..., None] + 255 * (away < 9)[..., None]
+    film = [np.uint8((one + glow).clip(0, 255)) for one in drifting()]
+
+    def brightness(pictures):
+        """Return the greatest brightness beside the sun, where no letter passes."""
+        return max(one[:3, 60:115].mean((0, 2)).max() for one in pictures)
+
+    assert brightness(dreamt(film, 160)) < brightness(film) + 24
+
+
+@pytest.mark.full
+def test_clouds_that_sink_are_not_stretched_to_streaks():
+    # Below the upper edge, clouds sink while the wind blows to the right.
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    sinks = 0.8 * np.exp(-np.square(y / 40))
+    film = [
+        cv2.remap(one, x, y - k * sinks, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        for k, one in enumerate(drifting())
+    ]
+    sky = Sky(material(film))
+    size = HEIGHT, WIDTH
+    alone = Pass(0, sky.times[0])
+    for number in range(0, 120, 10):
+        flow = sky.flow(alone, number, len(film) - 1, size)
+        assert np.diff(flow[..., 1], axis=0).min() > -0.3
 
 
 @pytest.mark.full

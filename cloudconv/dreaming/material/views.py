@@ -114,7 +114,7 @@ class Views:
         return land.astype(np.float32), path
 
     def _from_last_view(self, look: Look, number: int) -> Look:
-        return look if self.path is None else look.moved(self._back(number), mirrors=True)
+        return look if self.path is None else look.moved(self._back(number))
 
     def _back(self, number: int) -> Floats:
         """Return the flow from the last view to a frame: (h, w, 2)."""

@@ -111,7 +111,7 @@ class Drift:
         and fade to sky with the way.
         """
         flow = np.float32(by) * self._flow
-        moves = self._sky.moved(flow, mirrors=True)
+        moves = self._sky.moved(flow)
         left = 0.0 if sky else max(1 - abs(by) * self._fastest / _FILLS_BY, 0.0)
         if not left:
             return moves
@@ -167,7 +167,7 @@ class SkyBehind:
             share, flow = self._parts(group)
             if not share[area].any():
                 return look.at(group, area)
-            window = needed_by(area, self._mirror, group.size, mirrors=True)
+            window = needed_by(area, self._mirror, group.size)
             smooth = look.at(group, window).copy()
             lerp_into(smooth, sky(group)[window], share[window])
             places = placed_in(window, area, flow[area], group.size)

@@ -183,15 +183,12 @@ class Sky:
         # The edge follows the wind, and the picture is stretched by half there, at most.
         most = np.float32(_EDGE * side / (2 * self.goes_on))
         rest /= np.maximum(np.linalg.norm(rest, axis=2) / most, 1)[..., None]
-        beside = grid_of((height, width))[..., 1 - self.axis]
-        beside = np.minimum(beside, np.flip(beside, self.axis)) / beside.max()
-        inner = _ease(beside / _EDGE) * _ease(self.since / (_EDGE * self.crosses))
-        self.rest = rest * inner[..., None]
+        self.rest = rest * _ease(self.since / (_EDGE * self.crosses))[..., None]
         smalls = [
             reduced(material.views.small(j), LIGHT_SIDE) for j in range(len(self.times))
         ]
         size = smalls[0].shape[:2]
-        behind = SkyBehind(resized(still, size))
+        behind = SkyBehind(still)
         self._films = [
             behind.look(held(as_picture(one))).whole(colours(*size)) for one in smalls
         ]
@@ -244,23 +241,26 @@ class Sky:
             return way + np.float32(away - self.film_time(one, number)) * beside
         # The motion of the film's end goes on, and ends slowly.
         gone = np.float32(1 - np.exp(-time / self.goes_on)) * np.float32(self.goes_on)
-        way += warp(gone * resized_flow(self.rest, size), np.float32(-time) * wind)
+        own = warp(gone * resized_flow(self.rest, size), np.float32(-time) * wind)
         part = min(time / self.turn, 1)
         turned = self.turn * (part - part**3 + part**4 / 2)
         # Nothing comes in across the wind: there the picture is stretched.
         across = 1 - self.axis
         place = grid_of(size)[..., across]
         side = size[self.axis]
-        moved = (away - turned) * beside[..., across]
-        wall = np.where(moved < 0, place, side - 1 - place) * np.float32(2 / side)
-        way[..., across] += moved * _ease(wall)
-        return way
+        own[..., across] += (away - turned) * beside[..., across]
+        wall = np.where(own[..., across] < 0, place, side - 1 - place) * np.float32(
+            2 / side
+        )
+        own[..., across] *= _ease(wall)
+        return way + own
 
     def light(self, frame: int, flow: Floats, sky: Floats) -> tuple[Floats, Floats]:
         """Return a moved sky, (h, w, 3), in the light of its place, and the gain."""
         size = flow.shape[:2]
         there = resized(self.lights[-1], size)
-        here = warp(resized(self.lights[frame], size), flow, how=cv2.INTER_LINEAR)
+        filmed = resized(self.lights[frame], size)
+        here = warp(filmed, flow, how=cv2.INTER_LINEAR, mirrors=True)
         gain = ((there + _FAINT) / (here + _FAINT)).clip(0.6, 1.6).mean(2)
         lit = (sky - here) * in_channels(gain) + there
         # No cloud gets a hue that is neither its own nor that of its place, nor one that
@@ -345,7 +345,7 @@ class Sky:
         for one, number in ((blank, 0.0), (after, (step or -first) / 2)):
             frame = self.frames(one, number)[-1][0]
             flow = self.flow(one, 0.0, frame, size)
-            sky = warp(self._films[frame], flow, how=cv2.INTER_LINEAR)
+            sky = warp(self._films[frame], flow, how=cv2.INTER_LINEAR, mirrors=True)
             pictures.append(self.light(frame, flow, sky)[0])
         old, new = pictures
         contrast = [np.hypot(*gradients(255 * luma(one))) for one in pictures]
