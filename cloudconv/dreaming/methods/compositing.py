@@ -125,7 +125,9 @@ def pyramid_mean(pictures: Sequence[Floats], weights: Sequence[Floats]) -> Float
         for picture, small in zip(pictures, coarse, strict=True)
     ]
     smaller = [resized(band, size).reshape(*size, -1) for band in weights]
-    return resized(pyramid_mean(coarse, smaller), (height, width)) + _mean(fine, shares)
+    mean = resized(pyramid_mean(coarse, smaller), (height, width)) + _mean(fine, shares)
+    # The detail of an edge without the edge would be a halo.
+    return mean.clip(np.min(pictures, 0), np.max(pictures, 0))
 
 
 def _mean(pictures: Sequence[Floats], shares: Sequence[Floats]) -> Floats:
