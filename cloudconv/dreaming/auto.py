@@ -92,7 +92,9 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
     """Choose the mode for a material, with the reason.
 
     Where two modes are possible, each makes a small dream. The one with the least visible
-    faults is taken, and of two without a fault the one whose pictures are new.
+    faults is taken, and of two without a fault the one whose pictures are new. If both of a
+    sky that no wind carries have faults that are seen, a collage is taken that is a grade
+    better.
     """
     mode = "flow"
     count = len(material)
@@ -110,11 +112,14 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
         why = "the clip does not move evenly, as clouds before the wind do"
     else:
         # A sky that no wind carries through the picture plays again, or moves in its place.
-        first, other = ("texture", "flow") if uneven(small) else ("collage", "texture")
-        trials = [tried(method(first), small, seed)]
+        modes = ["texture", "flow", "collage"] if uneven(small) else ["collage", "texture"]
+        trials = [tried(method(modes[0]), small, seed)]
         if trials[0].faults:
-            trials.append(tried(method(other), small, seed))
+            trials.append(tried(method(modes[1]), small, seed))
         best = min(trials)
+        if modes[2:] and worst_of(best.faults) > 0:
+            trials.append(tried(method(modes[2]), small, seed))
+            best = min(_better(trials, best.faults), default=best)
         clauses = [trial.taken() if trial is best else str(trial) for trial in trials]
         mode = best.mode
         why = f"in a trial of {FRAMES} small frames, {'; '.join(clauses)}"
@@ -137,12 +142,14 @@ def better_mode(
         and "model" not in other.options
         and not (other.needs_wind and torn_by_collage(material.reduced()))
     ]
-    better = sorted(
-        trial
-        for trial in trials
-        if trial.visible < inf and worst_of(trial.faults) < worst_of(faults)
-    )
-    return next((trial.mode for trial in better), None)
+    better = _better(trials, faults)
+    return min(better).mode if better else None
+
+
+def _better(trials: Sequence[Trial], faults: Sequence[Fault]) -> list[Trial]:
+    """Return the trials that are a grade better than some faults."""
+    worst = worst_of(faults)
+    return [one for one in trials if one.visible < inf and worst_of(one.faults) < worst]
 
 
 def worst_of(faults: Sequence[Fault]) -> int:
