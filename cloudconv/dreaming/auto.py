@@ -12,7 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from cloudconv.doubts import GRADES
+from cloudconv.doubts import GRADES, Grade
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
@@ -37,6 +37,8 @@ from cloudconv.images import (
 FRAMES = 150
 """Number of frames of a trial: enough for two changes of footage, and for a replay."""
 
+# What the best trial shows, by the number of its worst grade, from none.
+_BEST = "no fault", "hardly a fault", "nothing that spoils it", "less that is wrong"
 # Least number of frames for a collage: with fewer, the same clouds soon return.
 _COLLAGE = 48
 # Least part of a wind in what motion explains. Skies that are better as collages have .65
@@ -82,19 +84,15 @@ class Trial(NamedTuple):
 
     def taken(self) -> str:
         """Return a clause about the best trial: the dream itself may have no fault."""
-        if not self.faults:
-            return str(self)
-        what = "less that is wrong" if self.visible else "hardly a fault"
-        return f"{self.mode} shows {what}"
+        grade = worst_of(self.faults)
+        return f"{self.mode} shows {_BEST[grade + 1]}"
 
 
 def choose(material: Material, seed: int = 0) -> ModeChoice:
     """Choose the mode for a material, with the reason.
 
-    Where two modes are possible, each makes a small dream. The one with the least visible
-    faults is taken, and of two without a fault the one whose pictures are new. If both of a
-    sky that no wind carries have faults that are seen, a collage is taken that is a grade
-    better.
+    Where several modes are possible, they make small dreams. The one with the least visible
+    faults is taken, and of two without a fault the one whose pictures are new.
     """
     mode = "flow"
     count = len(material)
@@ -107,23 +105,33 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
     elif count < _COLLAGE:
         mode = "texture"
         why = f"{count} frames are too few for a collage"
-    elif torn_by_collage(small := material.reduced()):
-        mode = "texture"
-        why = "the clip does not move evenly, as clouds before the wind do"
     else:
-        # A sky that no wind carries through the picture plays again, or moves in its place.
-        modes = ["texture", "flow", "collage"] if uneven(small) else ["collage", "texture"]
-        trials = [tried(method(modes[0]), small, seed)]
-        if trials[0].faults:
-            trials.append(tried(method(modes[1]), small, seed))
-        best = min(trials)
-        if modes[2:] and worst_of(best.faults) > 0:
-            trials.append(tried(method(modes[2]), small, seed))
-            best = min(_better(trials, best.faults), default=best)
-        clauses = [trial.taken() if trial is best else str(trial) for trial in trials]
-        mode = best.mode
-        why = f"in a trial of {FRAMES} small frames, {'; '.join(clauses)}"
+        mode, why = _by_trials(material.reduced(), seed)
     return ModeChoice(mode, f"{mode}: {why}.")
+
+
+def _by_trials(small: Material, seed: int) -> tuple[str, str]:
+    """Return the mode whose small dream is the best, and why.
+
+    A mode that hardly suits the clip is tried where what suits is seen to be wrong, and
+    taken if it is a grade better: a flow stops a street, and no vital says so.
+    """
+    torn = torn_by_collage(small)
+    reason = torn or uneven(small)
+    # A sky that no wind carries through the picture plays again, or moves in its place.
+    modes = ["texture", "flow"][: 1 if torn else 2] if reason else ["collage", "texture"]
+    trials = [tried(method(modes[0]), small, seed)]
+    if trials[0].faults:
+        trials += [tried(method(mode), small, seed) for mode in modes[1:]]
+    best = min(trials)
+    if reason and worst_of(best.faults) >= GRADES.index(
+        Grade.SPOILS if torn else Grade.SEEN
+    ):
+        trials.append(tried(method("flow" if torn else "collage"), small, seed))
+        best = min(_better(trials, best.faults), default=best)
+    clauses = [one.taken() if one is best else str(one) for one in trials]
+    trial = f"in a trial of {FRAMES} small frames, {'; '.join(clauses)}"
+    return best.mode, "; ".join(filter(None, [reason, trial]))
 
 
 def better_mode(
