@@ -35,7 +35,7 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5407,
-    "jobs": 3328,
+    "jobs": 3255,
     "models": 2637,
     "dreaming": 2055,
     "forecasting": 265,
@@ -49,10 +49,10 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 799,
+    "conditional expressions": 797,
     "tuple assignments": 80,
     "lambdas": 75,
-    "assignments inside expressions": 71,
+    "assignments inside expressions": 70,
     "comprehensions of two loops": 16,
     "lines of over 92 characters": 0,
 }
