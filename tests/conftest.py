@@ -18,7 +18,7 @@ from hypothesis import settings
 
 from cloudconv.cli import console
 from tests.helpers.each_process import sitecustomize
-from tests.helpers.system import Copies, Fork
+from tests.helpers.system import Fork
 
 # Processes that tests start know the network ``tiny``, as this one does.
 own_folders = (os.path.dirname(sitecustomize.__file__), os.environ.get("PYTHONPATH"))
@@ -70,12 +70,16 @@ def forked(monkeypatch):
         monkeypatch.setattr(subprocess, "Popen", Fork)
 
 
-@pytest.fixture
-def copied_workers(monkeypatch):
-    """Let worker processes be copies of one that has imported PyTorch."""
+@pytest.fixture(scope="session")
+def ray():
+    """Start Ray as ``--workers local:2`` does, once for all tests of this process."""
+    if find_spec("ray") is None:
+        pytest.skip("Ray is not installed")
     from cloudconv.jobs.interp import workers
+    from cloudconv.jobs.interp.pool import WorkerConfig
 
-    monkeypatch.setattr(workers, "multiprocessing", Copies())
+    with workers.started(WorkerConfig("local", 2)) as module:
+        yield module
 
 
 @pytest.fixture(autouse=True)

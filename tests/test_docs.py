@@ -40,6 +40,7 @@ from cloudconv.timeline import Task
 from tests.helpers import calls
 from tests.helpers.factory import write_clip
 from tests.helpers.system import finished, script
+from tests.helpers.tiers import needs_ray
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -193,8 +194,9 @@ def test_stated_times_agree_with_the_table():
         "benchmarks/speed.py --sizes 64x64 --models cloud-turbo --rounds 1",
         "-m benchmarks.convolutions --models cloud-turbo --size 64x64",
         "-m benchmarks.published rife_4_6 --equality",
+        pytest.param("benchmarks/workers.py 20", marks=needs_ray),
     ],
-    ids=["whole", "kinds", "speed", "convolutions", "published"],
+    ids=["whole", "kinds", "speed", "convolutions", "published", "workers"],
 )
 def test_the_benchmarks_that_need_no_clip_run(command):
     done = finished(script, ROOT, *command.split())

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from cloudconv.doubts import GRADES, Grade
+from cloudconv.doubts import GRADES
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
@@ -119,15 +119,16 @@ def _by_trials(small: Material, seed: int) -> tuple[str, str]:
     torn = torn_by_collage(small)
     reason = torn or uneven(small)
     # A sky that no wind carries through the picture plays again, or moves in its place.
-    modes = ["texture", "flow"][: 1 if torn else 2] if reason else ["collage", "texture"]
+    order = ["texture", "flow", "collage"]
+    suit = 1 if torn else 2
+    modes = order[:suit] if reason else ["collage", "texture"]
     trials = [tried(method(modes[0]), small, seed)]
     if trials[0].faults:
         trials += [tried(method(mode), small, seed) for mode in modes[1:]]
     best = min(trials)
-    if reason and worst_of(best.faults) >= GRADES.index(
-        Grade.SPOILS if torn else Grade.SEEN
-    ):
-        trials.append(tried(method("flow" if torn else "collage"), small, seed))
+    # The fewer modes suit, the worse these must be.
+    if reason and worst_of(best.faults) >= len(order) - suit:
+        trials.append(tried(method(order[suit]), small, seed))
         best = min(_better(trials, best.faults), default=best)
     clauses = [one.taken() if one is best else str(one) for one in trials]
     trial = f"in a trial of {FRAMES} small frames, {'; '.join(clauses)}"

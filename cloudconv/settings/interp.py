@@ -131,7 +131,7 @@ class Interpolation(
     )
     workers: str = on_machine(
         """Compute in this process (local), in N processes (local:N), or on a Ray cluster
-        (ray, ray:ADDRESS).""",
+        (ray, ray:ADDRESS). All but local need the extra cluster.""",
         "WHO",
         default="local",
         parse=values.workers,

@@ -1,6 +1,7 @@
 """``interp`` on a GPU makes the CPU's frames, by CUDA's rules, without idle waits."""
 
 import math
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from cloudconv.timeline import Task
 from tests.gpu.simulation import in_loop
 from tests.helpers.factory import picture, read_planes, write_clip
 from tests.helpers.published import recorded
+from tests.helpers.tiers import needs_ray
 
 OURS = ["cloud-best", "cloud-fast", "cloud-turbo", "rife-4.6"]
 NETWORKS = ["rife_4_0", "rife_4_25", "rife_eccv", "ifrnet_s", "ema_vfi_small"]
@@ -254,14 +256,17 @@ def test_sixteen_bits_that_give_nan_are_an_error(gpu, clips, tmp_path, monkeypat
             interp(clip, tmp_path / "b.mkv", **options)
 
 
+@needs_ray
+@pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")  # Ray waits for none
 @pytest.mark.parametrize("device", ["cuda", "cuda:all"])
 def test_workers_make_the_same_frames(gpu, clips, expected, tmp_path, monkeypatch, device):
     here = Path(__file__).parent
-    root = str(here.parents[1])
+    paths = f"{here / 'child'}:{here.parents[1]}:{os.environ['PYTHONPATH']}"
     clip = clips()
     with gpu() as record:
         if record is not None:
-            monkeypatch.setenv("PYTHONPATH", f"{here / 'child'}:{root}")
+            monkeypatch.setenv("PYTHONPATH", paths)
+            monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         workers = {} if device == "cuda:all" else {"workers": "local:2"}
         output = tmp_path / "a.mkv"
         interp(clip, output, device=device, model="tiny", **workers)

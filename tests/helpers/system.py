@@ -45,25 +45,10 @@ def copied(work: Callable[..., object], *given: object, **options: Any) -> BaseP
 
     ``work`` and ``given`` are pickled. ``options`` are those of a process.
     """
-    process = _copy(work, given, **options)
+    sent = dict(os.environ), work, given
+    process: BaseProcess = SERVER.Process(target=_in_environment, args=sent, **options)
     process.start()
     return process
-
-
-def _copy(target: Callable[..., object], args: Any = (), **options: Any) -> BaseProcess:
-    given = dict(os.environ), target, args
-    process: BaseProcess = SERVER.Process(target=_in_environment, args=given, **options)
-    return process
-
-
-class Copies:
-    """A stand-in for :mod:`multiprocessing` whose processes have imported PyTorch."""
-
-    Pipe = staticmethod(multiprocessing.Pipe)
-    Process = staticmethod(_copy)
-
-    def get_context(self, _: str) -> Self:
-        return self
 
 
 def _in_environment(environment: dict[str, str], work: Any, given: Any) -> None:

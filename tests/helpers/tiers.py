@@ -1,10 +1,12 @@
 """Divide the values of a test between the tiers ``full`` and ``slow``."""
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 MODELS = [
     "cloud-turbo",
     pytest.param("cloud-best", marks=pytest.mark.full),

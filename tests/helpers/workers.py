@@ -1,7 +1,6 @@
 """Work for the tests of workers. None needs pictures, so that the workers start quickly."""
 
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -53,30 +52,11 @@ class Tenfold:
         yield Finished(at.number * 10)
 
 
-class ReportsEnvironment:
-    """Work that reports the environment of its process when the process unpickles the work.
-
-    The report has the visible GPUs, the wait policy, and whether PyTorch was imported by
-    then.
-    """
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"packed": True}
-
-    def __setstate__(self, _: dict[str, Any]) -> None:
-        names = ("CUDA_VISIBLE_DEVICES", "OMP_WAIT_POLICY")
-        self.seen = *map(os.environ.get, names), "torch" in sys.modules
-
-    def __call__(self, plan: object, at: Number) -> Iterator[Any]:
-        yield self.seen
-        yield Finished(None)
-
-
 class Waits:
-    """Work that never ends."""
+    """Work that reports its process and one of its variables, and never ends."""
 
     def __call__(self, plan: object, at: Number) -> Iterator[Any]:
-        yield os.getpid()
+        yield os.getpid(), os.environ.get("OMP_WAIT_POLICY")
         threading.Event().wait(60)
 
 

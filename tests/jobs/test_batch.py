@@ -17,13 +17,13 @@ from cloudconv.events import Ended, Progress
 from cloudconv.files import sealed, unsealed
 from cloudconv.jobs.interp import batch, records
 from cloudconv.jobs.interp.result import InterpResult
+from cloudconv.jobs.interp.workers import Workers
 from cloudconv.settings import InterpManySettings
 from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.factory import assert_same_frames, picture, read_times, write_clip
 from tests.helpers.jobs import finish
-from tests.helpers.system import SERVER
-from tests.helpers.tiers import first_full
+from tests.helpers.tiers import first_full, needs_ray
 
 TINY = ("--factor", 2, "--model", "tiny", "--device", "cpu", "--threads", "1")
 
@@ -89,6 +89,7 @@ def test_a_link_without_a_target_is_named(clips, out_dir):
     assert ["d.mp4", "failed"] in rows(result.stderr)
 
 
+@needs_ray
 def test_a_second_run_skips_finished_outputs(clips, out_dir):
     words = (clips[0], clips[2], "--out-dir", out_dir, "--json", "-q")
     first = run(*words)
@@ -357,12 +358,12 @@ def assert_as_alone(folder, videos):
 
 
 @pytest.mark.full
-@pytest.mark.usefixtures("copied_workers")
+@pytest.mark.usefixtures("ray")
 def test_one_set_of_workers_makes_all_good_videos_of_a_batch(videos, tmp_path, monkeypatch):
     started = []
-    start = SERVER.Process.start
+    cancel = Workers._cancel
     monkeypatch.setattr(
-        SERVER.Process, "start", lambda self: (started.append(self), start(self))
+        Workers, "_cancel", lambda self: (started.append(len(self._places)), cancel(self))
     )
     broken = tmp_path / "broken.mkv"
     broken.write_bytes(b"no video")
@@ -376,7 +377,7 @@ def test_one_set_of_workers_makes_all_good_videos_of_a_batch(videos, tmp_path, m
     outcomes, seen = make(
         [videos[0], broken, changing, *videos[1:]], folder, workers="local:2"
     )
-    assert len(started) == 2
+    assert started == [2]
     assert_as_alone(folder, videos)
     frames = [getattr(outcomes[k], "source_frames", None) for k in range(6)]
     assert frames == [60, None, None, 3, 25, 12]
@@ -395,7 +396,7 @@ def test_one_set_of_workers_makes_all_good_videos_of_a_batch(videos, tmp_path, m
     assert len(outcomes) == 6
 
 
-@pytest.mark.usefixtures("copied_workers")
+@pytest.mark.usefixtures("ray")
 @pytest.mark.parametrize(
     ("workers", "then"), first_full([("local:2", "local"), ("local", "local:2")])
 )

@@ -85,7 +85,7 @@ def test_a_ball_in_other_formats(tmp_path, pix_fmt, depth):
         assert abs(middle - expected) < 0.05, number
 
 
-@pytest.mark.usefixtures("copied_workers")
+@pytest.mark.usefixtures("ray")
 def test_batches_workers_tiles_and_a_resumed_run_make_the_same_frames(tmp_path):
     clip = written(tmp_path / "a.mkv", [k % 10 for k in range(40)], "yuv420p")
     whole = interp(clip, "whole.mkv", factor=3)

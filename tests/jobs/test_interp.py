@@ -117,7 +117,7 @@ def test_a_fractional_factor_keeps_source_frames_whose_times_match(tmp_path):
     assert same(read_planes(tmp_path / "b.mkv")[::5], read_planes(clip)[::2])
 
 
-@pytest.mark.usefixtures("copied_workers")
+@pytest.mark.usefixtures("ray")
 @pytest.mark.parametrize("varies", [False, True])
 @pytest.mark.parametrize(
     "options",

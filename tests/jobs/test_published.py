@@ -65,7 +65,7 @@ def test_the_new_pictures_are_those_of_the_network(file):
         assert (new - wanted.clamp(0, 1)).abs().max() <= 1e-5
 
 
-@pytest.mark.usefixtures("copied_workers")
+@pytest.mark.usefixtures("ray")
 @pytest.mark.parametrize(
     "way", [{"batch": 3}, pytest.param({"workers": "local:2"}, marks=pytest.mark.full)]
 )

@@ -234,7 +234,7 @@ def test_work_of_other_frames_is_not_resumed(tmp_path):
     assert same(read_planes(tmp_path / "b.mkv"), read_planes(tmp_path / "whole.mkv"))
 
 
-@pytest.mark.usefixtures("copied_workers")
+@pytest.mark.usefixtures("ray")
 @pytest.mark.full
 @pytest.mark.parametrize("options", [{"workers": "local:2"}, {"loop": True}, {"tile": 64}])
 def test_workers_and_tiles_replace_the_same_frames(tmp_path, options):

@@ -198,7 +198,7 @@ def test_an_interrupted_run_is_resumed_with_the_same_shutter_only(tmp_path):
     assert same(read_planes(tmp_path / "b.mkv"), read_planes(tmp_path / "whole.mkv"))
 
 
-@pytest.mark.usefixtures("copied_workers")
+@pytest.mark.usefixtures("ray")
 @pytest.mark.full
 def test_batches_workers_and_tiles_see_the_same(tmp_path):
     pictures = [picture(k, 320, 96, scene=k // 14, step=3.5) for k in range(28)]

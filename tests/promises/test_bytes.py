@@ -22,6 +22,7 @@ from tests.helpers import calls
 from tests.helpers.counting import counted
 from tests.helpers.factory import picture, samples, tone
 from tests.helpers.jobs import stop_after
+from tests.helpers.tiers import needs_ray
 
 SECONDS, RATE, GROUP = 40, 12, 6
 BUFFER = 1 << 12
@@ -160,6 +161,7 @@ class InThisProcess:
                 yield segment.number, event
 
 
+@needs_ray
 def test_workers_read_the_file_once_more(clip, tmp_path, count, monkeypatch):
     """The plan of the segments decodes the file, and the workers decode it again."""
 

@@ -14,6 +14,7 @@ from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.factory import read_times, write_clip
 from tests.helpers.system import Running
+from tests.helpers.tiers import needs_ray
 from tests.helpers.trainees import MIDDLE, moving, register_models
 
 BLEND = {"factor": 2, "model": "blend"}
@@ -180,6 +181,7 @@ def test_train_warns_which_clip_was_changed(tmp_path, monkeypatch):
     assert ["a.mkv was changed" in str(text) for text in result.warnings] == [True]
 
 
+@needs_ray
 @pytest.mark.full
 def test_workers_read_a_copy_of_a_pipe_to_its_end(clip, tmp_path):
     words = ["interp", "-", tmp_path / "o.mkv", "--factor=2", "--model=blend"]

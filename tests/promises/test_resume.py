@@ -105,7 +105,7 @@ def kill_and_resume(clips, folder, kills):
 
 
 @pytest.mark.full
-@pytest.mark.usefixtures("copied_workers")
+@pytest.mark.usefixtures("ray")
 def test_each_run_gives_the_same_video(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "a.mkv", 24, size=(160, 120), noise=12)
     outputs = [tmp_path / f"{k}.mp4" for k in range(3)]
@@ -161,7 +161,7 @@ def test_finished_segments_are_not_made_again(interrupted, clips, monkeypatch):
     assert len(segments(interrupted)) > len(done)
 
 
-@pytest.mark.usefixtures("copied_workers")
+@pytest.mark.usefixtures("ray")
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("workers", "counts"),
@@ -432,7 +432,7 @@ def test_an_input_that_changes_during_a_run_is_noticed(clips, tmp_path):
     assert not interp(clip, tmp_path / "b.mkv").resumed
 
 
-@pytest.mark.usefixtures("copied_workers")
+@pytest.mark.usefixtures("ray")
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
 @pytest.mark.parametrize(
     "workers", ["local", pytest.param("local:2", marks=pytest.mark.full)]

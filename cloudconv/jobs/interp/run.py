@@ -26,7 +26,7 @@ from cloudconv.jobs.interp.opened import (
     renderer_of,
 )
 from cloudconv.jobs.interp.plan import InterpPlan, decide, is_joinable
-from cloudconv.jobs.interp.pool import WorkerConfig, environments
+from cloudconv.jobs.interp.pool import WorkerConfig
 from cloudconv.jobs.interp.result import InterpResult, counted_by
 from cloudconv.jobs.interp.segments import (
     RenderJob,
@@ -36,7 +36,7 @@ from cloudconv.jobs.interp.segments import (
     render_segments,
 )
 from cloudconv.jobs.interp.store import SegmentStore
-from cloudconv.jobs.interp.workers import Cluster, Processes, Workers
+from cloudconv.jobs.interp.workers import Workers
 from cloudconv.jobs.reports import PAGE, finish_report, opened_report, places_page
 from cloudconv.jobs.video import size_of
 from cloudconv.media.frames.frame import FrameTask
@@ -68,15 +68,8 @@ def run(settings: InterpSettings) -> Job:
 
 
 def start(config: WorkerConfig, work: SegmentWork | None = None) -> Workers:
-    """Return the workers.
-
-    Processes start with their first segments; ``inline`` starts none. Raises DeviceError if
-    there is no such cluster.
-    """
-    work = work or SegmentWork()
-    if config.kind != "ray":
-        return Processes(work, environments(config))
-    return Cluster(work, config.address, cores=config.cores, gpus=config.gpus)
+    """Return the workers, which start with their first segments; ``inline`` needs none."""
+    return Workers(work or SegmentWork(), config)
 
 
 @reporting

@@ -17,8 +17,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
 from cloudconv.doubts import SHOWN, Box, entry, joined, of_one
 from cloudconv.errors import CloudconvError, DeviceError, UnfitInputError
 from cloudconv.events import Event, Finished, Progress, Warnings
@@ -176,13 +174,13 @@ class RenderJob:
         settings = self.run.settings
         options = settings.scale, settings.tile, settings.timesteps
         model = settings.chosen_model, run.weights
-        return run.workers.device_type, run.dtype, *model, *options
+        return run.workers.used, run.dtype, *model, *options
 
     def source(self) -> Source:
-        """Return a source that stays open between segments, in a process with one GPU."""
-        return Source(
-            self.run.info, threads=self.encoding.threads, nvdec=0 if self.nvdec else None
-        )
+        """Return a source that stays open between segments, in a worker."""
+        gpu = self.run.workers.used.index or 0
+        nvdec = gpu if self.nvdec else None
+        return Source(self.run.info, threads=self.encoding.threads, nvdec=nvdec)
 
     def apply_to(self, renderer: Renderer) -> None:
         """Set the sizes and the engines of a renderer."""
@@ -399,9 +397,8 @@ class SegmentWork:
                 or before.model_key != job.model_key
             ):
                 self._renderer = None  # frees the memory for the next one
-                run = job.run  # of a worker
-                device = torch.device(job.run.workers.device_type)
-                self._renderer = renderer_on(run, device, job.sizes.cpu_streams, Warnings())
+                used = job.run, job.run.workers.used
+                self._renderer = renderer_on(*used, job.sizes.cpu_streams, Warnings())
             job.apply_to(self._renderer)
             if self._source is not None:
                 self._source.__exit__()

@@ -4,7 +4,7 @@ import sys
 
 from tests.helpers.each_process import sitecustomize  # noqa: F401
 
-if "--multiprocessing-fork" in sys.orig_argv:
+if any("default_worker" in word for word in sys.orig_argv):  # of Ray
     from tests.gpu import simulation
 
     simulation.install()

@@ -104,7 +104,7 @@ def test_a_resumed_run_names_the_same_frames(jump, whole, tmp_path):
     assert result.doubtful == whole.doubtful
 
 
-@pytest.mark.usefixtures("copied_workers")
+@pytest.mark.usefixtures("ray")
 @pytest.mark.full
 def test_workers_name_the_same_frames(jump, whole, tmp_path):
     result = interp(jump, tmp_path / "b.mkv", workers="local:2")

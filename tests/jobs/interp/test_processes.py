@@ -2,30 +2,19 @@
 
 import os
 import re
-import signal
-import subprocess
-import sys
-import threading
-import time
-from contextlib import suppress
-from dataclasses import replace
 from fractions import Fraction as F
-from multiprocessing import resource_tracker, util
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import torch
 
-from cloudconv import interrupts
-from cloudconv.errors import Interrupted, SettingsError, UnfitInputError
-from cloudconv.events import Finished
+from cloudconv.errors import DeviceError, Interrupted, SettingsError, UnfitInputError
 from cloudconv.jobs.interp import pool
 from cloudconv.jobs.interp.plan import decide
-from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers, cores, environments
+from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
 from cloudconv.jobs.interp.segments import RenderJob, SegmentPlan, decode
-from cloudconv.jobs.interp.workers import Processes, outcome_of
+from cloudconv.jobs.interp.workers import Worker
 from cloudconv.media.reading import pictures
 from cloudconv.media.reading.source import Source
 from cloudconv.render.memory import Sizes
@@ -41,8 +30,7 @@ from tests.helpers.factory import (
     write_clip,
 )
 from tests.helpers.jobs import stop_after
-from tests.helpers.tiers import first_full
-from tests.helpers.workers import ReportsEnvironment, Tenfold, numbered, rendered
+from tests.helpers.tiers import first_full, needs_ray
 
 
 def interp(clip, out, **settings):
@@ -62,7 +50,7 @@ def clip(tmp_path_factory):
 
 
 @pytest.mark.full
-@pytest.mark.usefixtures("copied_workers")
+@pytest.mark.usefixtures("ray")
 def test_threads_batches_and_processes_change_no_sample(tmp_path):
     """This model's hidden layers are wide: ncnn computes them if it is installed."""
     pictures = [picture(k, 192, 128) for k in range(5)]
@@ -84,13 +72,12 @@ def test_threads_batches_and_processes_change_no_sample(tmp_path):
 PART = {"factor": None, "fps": 60, "loop": True, "start": "0.5", "end": 4, "refill": True}
 
 
+@pytest.mark.usefixtures("ray")
 @pytest.mark.parametrize("settings", first_full([PART, {}]))
-def test_two_processes_make_the_same_frames(clip, tmp_path, monkeypatch, settings):
-    out, temporary = tmp_path / "out", tmp_path / "temporary"
+def test_two_processes_make_the_same_frames(clip, tmp_path, settings):
+    out = tmp_path / "out"
     out.mkdir()
-    temporary.mkdir()
     alone = interp(clip, out / "alone.mkv", **settings)
-    monkeypatch.setenv("TMPDIR", str(temporary))  # used by the new processes
     shared = interp(clip, out / "shared.mkv", workers="local:2", **settings)
     assert_same_frames(out / "shared.mkv", out / "alone.mkv")
     for name in (
@@ -103,11 +90,10 @@ def test_two_processes_make_the_same_frames(clip, tmp_path, monkeypatch, setting
     ):
         assert getattr(shared, name) == getattr(alone, name)
     assert sorted(os.listdir(out)) == ["alone.mkv", "shared.mkv"]
-    assert not os.listdir(temporary), "a process left a temporary folder"
 
 
 @pytest.mark.full
-@pytest.mark.usefixtures("copied_workers")
+@pytest.mark.usefixtures("ray")
 def test_one_process_resumes_the_work_of_several(clip, tmp_path):
     with pytest.raises(Interrupted, match="carries on"):
         interp(clip, tmp_path / "b.mkv", workers="local:2", watch=stop_after(151))
@@ -116,54 +102,11 @@ def test_one_process_resumes_the_work_of_several(clip, tmp_path):
     assert_same_frames(tmp_path / "b.mkv", tmp_path / "whole.mkv")
 
 
-@pytest.mark.full
-def test_a_worker_has_its_environment_before_torch_is_imported(monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY")
-    active = {"CUDA_VISIBLE_DEVICES": "3", "OMP_WAIT_POLICY": "ACTIVE"}
-    with Processes(
-        ReportsEnvironment(), [{"CUDA_VISIBLE_DEVICES": "GPU-7f"}, active]
-    ) as processes:
-        contents = [event.content for event in rendered(processes, numbered(4))]
-    seen = {content for content in contents if isinstance(content, tuple)}
-    assert seen == {("GPU-7f", "PASSIVE", False), ("3", "ACTIVE", False)}
-
-
-PARENT = """
-import os
-from cloudconv.jobs.interp.workers import Processes
-from tests.helpers.workers import Waits, numbered, rendered
-if __name__ == "__main__":
-    for event in rendered(Processes(Waits(), [{}]), numbered(1)):
-        os.write(1, b"%d" % event.content)
-        os.kill(os.getpid(), 9)
-"""
-
-
-@pytest.mark.full
-@pytest.mark.skipif(os.name == "nt", reason="Windows cannot ask whether a process exists")
-def test_worker_processes_end_with_their_parent(tmp_path):
-    script = tmp_path / "parent.py"
-    root = Path(__file__).parents[3]
-    script.write_text(PARENT)
-    options = {**os.environ, "PYTHONPATH": str(root)}
-    run = subprocess.run(
-        [sys.executable, script], capture_output=True, env=options, check=False
-    )
-    child = int(run.stdout)
-    for _ in range(200):
-        try:
-            os.kill(child, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.05)
-    os.kill(child, signal.SIGKILL)
-    pytest.fail("the worker did not end with its parent")
-
-
 @pytest.mark.parametrize(
     ("workers", "device", "config"),
     [
         ("local", "cpu", WorkerConfig()),
+        ("local:1", "cpu", WorkerConfig()),
         ("local:256", "cpu", WorkerConfig("local", 256)),
         ("ray", "cpu", WorkerConfig("ray", cores=1)),
         ("ray:10.0.0.1:6379", "cuda",
@@ -172,13 +115,13 @@ def test_worker_processes_end_with_their_parent(tmp_path):
 )  # fmt: skip
 def test_the_option_workers_is_parsed(workers, device, config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(pool, "find_spec", Mock())
     assert choose_workers(workers, device)[0] == config
 
 
 def test_threads_are_divided_among_workers():
     assert WorkerConfig().threads(None) is None
     assert WorkerConfig("local", 256).threads(None) == 1
-    assert WorkerConfig("local", 1).threads(None) == cores()
     assert WorkerConfig("local", 3).threads(8) == 2
     assert [WorkerConfig("ray", cores=4).threads(requests) for requests in (None, 2)] == [
         4,
@@ -196,86 +139,48 @@ def test_impossible_workers_are_refused(workers, device):
         InterpSettings("a.mp4", factor=2, workers=workers, device=device)
 
 
-@pytest.mark.parametrize(
-    ("visible", "alone", "second"),
-    [
-        (None, ["0", "1", "2", "3"], "1"),
-        ("4,GPU-7f,6,7", ["4", "GPU-7f", "6", "7"], "GPU-7f"),
-    ],
-)
-def test_a_process_sees_one_gpu(monkeypatch, visible, alone, second):
+def test_a_worker_of_one_device_uses_it_and_one_for_each_gpu_sees_only_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(pool, "choose_device", torch.device)
     config, *_ = choose_workers("local", "cuda:all")
-    assert (config.kind, config.count) == ("local", 4)
-
-    def seen(config, device):
-        result = environments(replace(config, device=device))
-        return [environment.get("CUDA_VISIBLE_DEVICES") for environment in result]
-
-    assert seen(config, "cuda") == alone
-    assert seen(WorkerConfig("local", 2), "cuda:1") == [second] * 2
-    assert seen(WorkerConfig("local", 2), "cpu") == [None] * 2
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals between processes")
-def test_ctrl_c_does_not_reach_a_process_that_starts(monkeypatch, capfd):
-    def then_interrupted(process, start=SpawnProcess.start):
-        start(process)
-        os.kill(process.pid, signal.SIGINT)
-
-    monkeypatch.setattr(SpawnProcess, "start", then_interrupted)
-    with Processes(Tenfold(), [{}]) as processes:
-        events = [event.content for event in rendered(processes, numbered(1))]
-    assert events[-1] == Finished(0)
-    assert capfd.readouterr().err == ""
+    assert (config.kind, config.count, config.gpus) == ("local", 4, 1)
+    assert config.used == torch.device("cuda")
+    config, *_ = choose_workers("local:2", "cuda:1")
+    assert (config.kind, config.count, config.gpus) == ("local", 2, 0)
+    assert config.used == torch.device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    config, *_ = choose_workers("local", "cuda:all")
+    assert (config.kind, config.each_gpu) == ("inline", False)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals between processes")
-def test_ctrl_c_at_the_start_of_a_process_ends_the_work_without_a_traceback(
-    monkeypatch, capfd
+@pytest.mark.parametrize(
+    ("workers", "device"), [("local:3", "cpu"), ("ray", "cpu"), ("local", "cuda:all")]
+)
+def test_without_ray_one_sentence_says_what_to_install(
+    clip, tmp_path, monkeypatch, workers, device
 ):
-    over = threading.Event()
-    other = threading.Thread(target=over.wait)
-    other.start()
-    started = []
-
-    def then_interrupted(*arguments, spawn=util.spawnv_passfds):
-        started.append(spawn(*arguments))
-        # The process has not yet got what it is for. A terminal's signal reaches a thread
-        # that does not block the signal.
-        signal.pthread_kill(other.ident, signal.SIGINT)
-        time.sleep(0.2)
-        return started[-1]
-
-    resource_tracker.ensure_running()
-    monkeypatch.setattr(util, "spawnv_passfds", then_interrupted)
-    monkeypatch.setattr(interrupts, "_has_arrived", False)
-    monkeypatch.setattr(interrupts, "_raised_at", -1)
-    with Processes(Tenfold(), [{}]) as processes, pytest.raises(KeyboardInterrupt):
-        list(rendered(processes, numbered(1)))
-    over.set()
-    other.join()
-    with suppress(ChildProcessError):
-        os.waitpid(started[0], 0)
-    assert capfd.readouterr().err == ""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(pool, "find_spec", lambda _: None)
+    given = "device='cuda:all'" if workers == "local" else f"workers='{workers}'"
+    said = rf"`{given}` needs Ray.*pip install \"cloudconv\[cluster\]\""
+    with pytest.raises(DeviceError, match=said):
+        interp(clip, tmp_path / "b.mkv", workers=workers, device=device)
+    assert not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize(
     "error", [MemoryError("none"), ImportError("torch.so: failed to map segment")]
 )
 def test_a_lack_of_memory_in_a_worker_is_the_end_of_its_job(error):
-    (event,) = outcome_of(Mock(side_effect=error), 1)
+    (event,) = Worker(Mock(side_effect=error)).render(None, None)
     assert re.match(
         r"In a worker process there is not enough memory \(.*fewer", str(event.result)
     )
     with pytest.raises(RuntimeError):
-        list(outcome_of(Mock(side_effect=RuntimeError("another")), 1))
+        list(Worker(Mock(side_effect=RuntimeError("another"))).render(None, None))
 
 
+@needs_ray
 def test_an_output_that_cannot_be_joined_refuses_workers(clip, tmp_path):
     with pytest.raises(SettingsError, match="cannot be joined"):
         interp(clip, tmp_path / "b.gif", workers="local:2")

@@ -1,11 +1,14 @@
-"""A Ray cluster makes the same frames.
+"""Ray starts, joins a cluster, and leaves nothing behind.
 
 Tests that need Ray are skipped if it is not installed.
 """
 
-import importlib
+import glob
+import json
 import os
 import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +16,7 @@ import time
 from dataclasses import replace
 from fractions import Fraction as F
 from functools import partial
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -20,13 +24,13 @@ import torch
 
 from cloudconv.errors import DeviceError, InputError, Interrupted
 from cloudconv.events import Progress, Warnings
-from cloudconv.jobs.interp import batch
-from cloudconv.jobs.interp import workers as ray_workers
+from cloudconv.jobs.interp import batch, pool
 from cloudconv.jobs.interp.opened import renderer_of
 from cloudconv.jobs.interp.plan import decide
+from cloudconv.jobs.interp.pool import WorkerConfig
 from cloudconv.jobs.interp.result import InterpResult
 from cloudconv.jobs.interp.segments import SegmentPlan, SegmentWork, token_of
-from cloudconv.jobs.interp.workers import Cluster
+from cloudconv.jobs.interp.workers import started
 from cloudconv.media.writing.packets import read_segment
 from cloudconv.models import registry
 from cloudconv.settings import InterpManySettings, InterpSettings
@@ -34,18 +38,10 @@ from cloudconv.timeline import Task
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, read_times, write_clip
 from tests.helpers.jobs import finish, stop_after
-from tests.helpers.workers import Tenfold
+from tests.helpers.tiers import first_full, needs_ray
 from tests.jobs.interp.test_processes import plan_of
 
 interp = partial(calls.interpolate, factor=2, model="tiny", encoder="ffv1", threads=1)
-
-
-def test_without_ray_one_sentence_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib, "import_module", Mock(side_effect=ImportError))
-    clip = write_clip(tmp_path / "a.mkv", 4)
-    with pytest.raises(DeviceError, match=r'pip install "cloudconv\[cluster\]"'):
-        interp(clip, tmp_path / "b.mkv", workers="ray")
-    assert os.listdir(tmp_path) == ["a.mkv"]
 
 
 @pytest.fixture
@@ -104,13 +100,13 @@ def stand_in(monkeypatch):
     """Return a function that replaces Ray by a stand-in of a cluster of equal machines."""
 
     def make(machines=1, **resources):
-        ray = Mock(put=lambda chunk: chunk, get=lambda reference: reference)
-        ray.is_initialized.return_value = False
-        ray.exceptions.AuthenticationError = MissingTokenError
-        ray.cluster_resources.return_value = resources
-        ray.nodes.return_value = [{"Alive": True, "Resources": resources}] * machines
-        monkeypatch.setattr(ray_workers, "_ray", lambda **_: ray)
-        return ray
+        cluster = Mock()
+        cluster.is_initialized.return_value = False
+        cluster.exceptions.RayError = MissingTokenError
+        cluster.nodes.return_value = [{"Alive": True, "Resources": resources}] * machines
+        monkeypatch.setitem(sys.modules, "ray", cluster)
+        monkeypatch.setattr(pool, "find_spec", Mock())
+        return cluster
 
     return make
 
@@ -127,8 +123,12 @@ def clip(tmp_path_factory):
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:1"])
 def test_an_address_without_a_cluster_is_an_error(stand_in, address):
     stand_in()
-    with pytest.raises(DeviceError, match=f"no Ray cluster at {re.escape(address)}"):
-        Cluster(Tenfold(), address, cores=1, gpus=0)
+    said = f"no Ray {re.escape(address)} that takes this machine .*ray start --head"
+    with (
+        pytest.raises(DeviceError, match=said),
+        started(WorkerConfig("ray", 1, 1, address)),
+    ):
+        pass
 
 
 class MissingTokenError(Exception):
@@ -136,27 +136,16 @@ class MissingTokenError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (ConnectionError("404"), "no Ray cluster at 127.0.0.1:"),
-        (
-            ConnectionError("refused"),
-            "If the cluster has a token, set RAY_AUTH_MODE=token here",
-        ),
-        (
-            MissingTokenError("none"),
-            "wants a token, and this machine has none: set RAY_AUTH_MODE=token",
-        ),
-        (RuntimeError("Version: 2.9\nmore"), r"joined \(Version: 2\.9\): install"),
-    ],
+    "error", [ConnectionError("404"), MissingTokenError("404"), RuntimeError("404.\nmore")]
 )
-def test_a_program_that_is_no_usable_cluster_is_an_error(stand_in, error, said):
+@pytest.mark.parametrize("kind", ["ray", "local"])
+def test_ray_that_refuses_is_an_error(stand_in, error, kind):
     ray = stand_in()
     ray.init.side_effect = error
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        address = f"127.0.0.1:{other.getsockname()[1]}"
-        with pytest.raises(DeviceError, match=said):
-            Cluster(Tenfold(), address, cores=1, gpus=0)
+    said = r"no Ray here that takes this machine \(404\): .*If the cluster has a token, set"
+    with pytest.raises(DeviceError, match=said), started(WorkerConfig(kind, 2)):
+        pass
+    ray.shutdown.assert_called_once()
 
 
 @pytest.mark.full
@@ -181,13 +170,13 @@ def test_a_resource_that_no_machine_has_is_an_error_at_once(
     stand_in, resources, gpus, said
 ):
     cluster = stand_in(**resources)
-    with pytest.raises(DeviceError, match=said):
-        Cluster(Tenfold(), None, cores=4, gpus=gpus)
+    config = WorkerConfig("ray", cores=4, device="cuda" if gpus else "cpu")
+    with pytest.raises(DeviceError, match=said), started(config):
+        pass
     cluster.shutdown.assert_called_once()
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")
+@pytest.mark.full
 @pytest.mark.usefixtures("ray")
 def test_a_cluster_makes_the_same_frames_and_resumes(clip, tmp_path):
     result = interp(clip, tmp_path / "b.mkv", workers="ray")
@@ -201,26 +190,65 @@ def test_a_cluster_makes_the_same_frames_and_resumes(clip, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["b.mkv", "c.mkv"]
 
 
-TOKENS = """
-from cloudconv.errors import DeviceError
-from cloudconv.jobs.interp.workers import Cluster
-from tests.helpers.workers import Tenfold
-import os, sys, time
-before = dict(os.environ)
-began = time.monotonic()
-try:
-    Cluster(Tenfold(), sys.argv[1], cores=1, gpus=0)
-    print("joined")
-except DeviceError as error:
-    print(error)
-assert time.monotonic() - began < 15
-assert "RAY_NUM_REDIS_GET_RETRIES" not in {*os.environ} - {*before}
+PARENT = """
+import os
+os.environ.pop("OMP_WAIT_POLICY", None)
+from cloudconv.jobs.interp.pool import WorkerConfig
+from cloudconv.jobs.interp.run import start
+from tests.helpers.workers import Waits, numbered, rendered
+for event in rendered(start(WorkerConfig("local", 2), Waits()), numbered(1)):
+    print(os.getpid(), *event.content, flush=True)
+    os.kill(os.getpid(), 9)
 """
 
 
+@needs_ray
+@pytest.mark.full
+@pytest.mark.skipif(sys.platform != "linux", reason="asks whether a process exists")
+def test_workers_have_their_environment_and_end_with_a_process_that_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    paths = [str(Path(__file__).parents[3]), os.environ["PYTHONPATH"]]
+    options = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, script]
+    run = subprocess.run(command, capture_output=True, env=options, text=True, check=False)
+    parent, worker, policy = run.stdout.split()
+    assert policy == "PASSIVE"
+    assert is_gone(int(worker), 20)
+    (logs,) = glob.glob(f"/tmp/cloudconv-ray-*/session_*_{parent}")
+    shutil.rmtree(Path(logs).parent)
+
+
+def is_gone(process, seconds):
+    """Return whether a process ends in so many seconds."""
+    latest = time.monotonic() + seconds
+    while time.monotonic() < latest:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+TOKENS = """
+from cloudconv.errors import DeviceError
+from cloudconv.jobs.interp.pool import WorkerConfig
+from cloudconv.jobs.interp.workers import started
+import sys, time
+began = time.monotonic()
+try:
+    with started(WorkerConfig("ray", 1, 1, sys.argv[1])):
+        print("joined")
+except DeviceError as error:
+    print(error)
+assert time.monotonic() - began < 15
+"""
+
+
+@needs_ray
 @pytest.mark.slow
 def test_a_cluster_that_ray_start_made_takes_machines_with_its_token(tmp_path):
-    pytest.importorskip("ray")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
@@ -247,28 +275,41 @@ def test_a_cluster_that_ray_start_made_takes_machines_with_its_token(tmp_path):
             running.terminate()
     assert said[0] == "joined\n"
     assert "If the cluster has a token, set RAY_AUTH_MODE=token" in said[1]
-    assert "wants a token, and this machine has none" in said[2]
+    assert "If the cluster has a token, set RAY_AUTH_MODE=token" in said[2]
 
 
-@pytest.mark.slow
-def test_sigterm_keeps_finished_segments(clip, tmp_path):
-    pytest.importorskip("ray")
+@needs_ray
+@pytest.mark.skipif(sys.platform != "linux", reason="asks for a group")
+@pytest.mark.parametrize("number", first_full([signal.SIGINT, signal.SIGTERM]))
+def test_a_signal_keeps_finished_segments_and_leaves_no_process_or_folder(
+    clip, tmp_path, number
+):
+    before = {*glob.glob("/tmp/cloudconv-ray-*")}
     command = [sys.executable, "-m", "cloudconv", "interp", clip, "-o", tmp_path / "b.mkv"]
-    command += ["--factor", "40", "--model", "tiny", "--workers", "ray", "--threads", "1"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
-        assert running.stderr is not None
+    command += ["--factor", "40", "--model", "tiny", "--workers", "local:2", "--json"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A terminal sends Ctrl-C to all processes of its group.
+    with subprocess.Popen(command, **pipes, start_new_session=True) as running:
         work = tmp_path / "b.mkv.work"
         while running.poll() is None and not any(work.glob("*.packets")):
             time.sleep(0.1)
-        running.terminate()
-        errors = running.stderr.read()
+        if number == signal.SIGINT:
+            os.killpg(running.pid, number)
+        else:
+            running.send_signal(number)
+        printed, errors = running.communicate()
     assert running.returncode == 130, errors
     assert "carries on" in errors
+    assert "Traceback" not in errors
+    assert json.loads(printed)["exit_code"] == 130
     assert os.listdir(tmp_path) == ["b.mkv.work"]
+    assert all(file.suffix != ".part" for file in work.iterdir())
+    assert {*glob.glob("/tmp/cloudconv-ray-*")} <= before
+    with pytest.raises(ProcessLookupError):
+        os.killpg(running.pid, 0)
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("ray")
 def test_a_cluster_renders_many_videos(clip, tmp_path):
     short = write_clip(tmp_path / "b.mkv", 6, size=(64, 48))

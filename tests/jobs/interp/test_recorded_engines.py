@@ -78,7 +78,7 @@ def test_a_recorded_engine_that_is_missing_is_an_error_and_the_work_is_kept(
     assert interp(clip, out).resumed
 
 
-@pytest.mark.usefixtures("copied_workers")
+@pytest.mark.usefixtures("ray")
 @pytest.mark.full
 def test_workers_take_the_engines_of_the_run(clip, tmp_path, machine, monkeypatch):
     """Workers are other processes, which would measure true times."""

@@ -1,4 +1,4 @@
-"""Rules for all kinds of workers: several processes and a Ray cluster."""
+"""Rules for workers on Ray, on this machine and on a cluster."""
 
 import os
 import time
@@ -9,24 +9,13 @@ from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Finished
 from cloudconv.jobs.interp.pool import WorkerConfig
 from cloudconv.jobs.interp.run import start
+from tests.helpers.tiers import first_full
 from tests.helpers.workers import Number, Tenfold, Waits, numbered, rendered
 
-LOCAL = WorkerConfig("local", 2)
-RAY = WorkerConfig("ray")
-
-cluster = pytest.param(
-    RAY, marks=(pytest.mark.slow, pytest.mark.filterwarnings("default")), id="ray"
+pytestmark = pytest.mark.usefixtures("ray")
+everywhere = pytest.mark.parametrize(
+    "workers", first_full([WorkerConfig("ray"), WorkerConfig("local", 2)])
 )
-processes = pytest.param(LOCAL, id="processes")
-everywhere = pytest.mark.parametrize("workers", [processes, cluster], indirect=True)
-
-
-@pytest.fixture
-def workers(request):
-    config = request.param
-    if config.kind == "ray":
-        request.getfixturevalue("ray")
-    return config
 
 
 def run(config, work, tasks):
@@ -108,10 +97,11 @@ def test_closing_the_iterator_ends_the_work(workers):
             yield task
 
     began = time.monotonic()
-    work = Tenfold() if workers.kind == "ray" else Waits()
-    events = run(workers, work, noted())
-    next(events)
+    events = run(workers, Waits(), noted())
+    worker, _ = next(events).content
     events.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
     assert time.monotonic() - began < 50
     assert len(taken) < 20
     assert list(events) == []
