@@ -213,6 +213,8 @@ def started(config: WorkerConfig) -> Iterator[Any]:
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     if config.address is not None:
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "5")
+    if config.kind == "local":  # Ray's processes use the address 127.0.0.1, as on macOS
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     ray = importlib.import_module("ray")
     with ExitStack() as stack:
         if not ray.is_initialized():
