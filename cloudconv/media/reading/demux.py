@@ -19,7 +19,7 @@ from av.stream import Discard, Disposition
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
-from cloudconv.media.containers.input import check_kind, reader_of
+from cloudconv.media.containers.input import SparseReader, check_kind, reader_of
 from cloudconv.media.frames.clock import VideoClock
 from cloudconv.messages import as_argument, counted, listed
 
@@ -153,6 +153,13 @@ def _open(
         hwaccel=hardware,
         buffer_size=_BUFFER,
     )
+
+
+def hide_pictures(container: InputContainer) -> None:
+    """Leave pictures unread from here on, if the reader of the file can do that."""
+    reader = getattr(container.file, "file", None)
+    if isinstance(reader, SparseReader):
+        reader.hide()
 
 
 def is_transport(path: Path) -> bool:
