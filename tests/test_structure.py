@@ -34,7 +34,7 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5407,
+    "media": 5406,
     "jobs": 3328,
     "models": 2637,
     "dreaming": 2055,
@@ -49,7 +49,7 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 799,
+    "conditional expressions": 795,
     "tuple assignments": 80,
     "lambdas": 75,
     "assignments inside expressions": 71,

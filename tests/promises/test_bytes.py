@@ -124,6 +124,14 @@ def test_a_part_reads_the_part(clip, tmp_path, count, start, end):
     assert read.bytes < most
 
 
+@pytest.mark.parametrize("clip", ["ts"], indirect=True)
+def test_a_part_of_a_transport_stream_reads_all_for_its_times_alone(clip, tmp_path, count):
+    """Each of the four openings reads 40 MB, too, to find streams that begin late."""
+    with count() as read:
+        calls.interpolate(clip, tmp_path / "o.mkv", start=20, end=21, **BLEND)
+    assert read.bytes < (1.2 + 4) * size_of(clip) + most_of_a_part(clip, 1)
+
+
 def test_a_whole_run_reads_the_file_once_before_it_starts_and_once_while_it_works(
     clip, tmp_path, count
 ):

@@ -85,7 +85,9 @@ class BesideFile:
         info = self._info
         restarts = info.timing.restarts
         has_index = info.input_format.has_index
-        is_part = info.timing.is_part or (has_index and not restarts)
+        # A search by time goes astray where a clock starts again.
+        is_sure = not restarts and (has_index or info.input_format.is_transport)
+        is_part = info.timing.is_part or is_sure
         last = end + _AROUND if is_part and end is not None else None
         packets = self._packets
         texts = [each for each in container.streams.subtitles if each.index in indices]
@@ -95,6 +97,9 @@ class BesideFile:
         if is_part and begin is not None and begin - around > info.timing.start:
             video: Any = container.streams[info.video_index]
             place = int((begin - around) / video.time_base)
+            if not info.input_format.finds_shown:
+                keys = [k.found_by for k in info.timing.keys if k.pts <= place]
+                place = max(keys, default=0)
             container.seek(place, stream=video, backward=True)
             packets = self._read()
         only(container, indices)

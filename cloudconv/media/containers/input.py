@@ -44,7 +44,6 @@ _PAUSE = 0.02  # seconds
 # path has backslashes.
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):[/\\]+")
 _MATROSKA = b"\x1a\x45\xdf\xa3"
-_SMALL = 1 << 9  # bytes to read between hidden ones, at least
 _HEAD = 1 << 16  # bytes of the start of a file that have its tracks
 _NO_HOLE = sys.maxsize, sys.maxsize
 
@@ -174,8 +173,7 @@ class SparseReader:
 
     def __init__(self, path: Path) -> None:
         self.name = os.fspath(path)
-        # A single read of the system may return less than is wanted.
-        self._file = io.BufferedReader(io.FileIO(path), _SMALL)
+        self._file = io.FileIO(path)
         finalize(self, self._file.close)
         self._at = self._read_to = 0
         self._track: int | None = None  # the number of the hidden track

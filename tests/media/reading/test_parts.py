@@ -379,7 +379,7 @@ def test_a_part_with_sound_is_that_of_the_whole(tmp_path, suffix):
         (Fraction(-1, 2), Fraction(2)),
     ],
 )
-@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".webm"])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".webm", ".ts"])
 def test_a_part_has_the_sound_and_subtitles_of_the_whole(
     tmp_path, monkeypatch, suffix, begins, slow
 ):
