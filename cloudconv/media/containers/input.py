@@ -44,7 +44,6 @@ _PAUSE = 0.02  # seconds
 # path has backslashes.
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):[/\\]+")
 _MATROSKA = b"\x1a\x45\xdf\xa3"
-_HEAD = 1 << 16  # bytes of the start of a file that have its tracks
 _NO_HOLE = sys.maxsize, sys.maxsize
 
 
@@ -183,7 +182,7 @@ class SparseReader:
     def hide(self) -> None:
         """Hide the pictures, if they are in a track of their own as they are."""
         self._file.seek(0)
-        self._track = matroska.video_track(self._file.read(_HEAD))
+        self._track = matroska.video_track(self._file.read(1 << 16))
         self._follow(0)
 
     def _follow(self, place: int) -> None:

@@ -156,9 +156,13 @@ def _open(
 
 
 def hide_pictures(container: InputContainer) -> None:
-    """Leave pictures unread from here on, if the reader of the file can do that."""
+    """Leave pictures unread from here on, if the reader of the file can do that.
+
+    FFmpeg reads a whole PNG to see that it is a key frame.
+    """
     reader = getattr(container.file, "file", None)
-    if isinstance(reader, SparseReader):
+    names = {getattr(v.codec_context, "name", None) for v in container.streams.video}
+    if isinstance(reader, SparseReader) and not names & _PNG:
         reader.hide()
 
 

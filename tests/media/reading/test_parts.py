@@ -435,6 +435,15 @@ def packets_of(path, *, hides):
         ]
 
 
+@pytest.mark.parametrize("codec", ["mpeg2video", "ffv1", "libvpx-vp9", "mpeg4", "libx264"])
+def test_hidden_pictures_keep_their_times_and_key_frames(tmp_path, codec):
+    form = {"rate": 24, "size": (192, 128), "noise": 20.0}
+    path = write_clip(tmp_path / "a.mkv", 30, codec=codec, **form)
+    found = packets_of(path, hides=True)
+    assert found == packets_of(path, hides=False)
+    assert any(packet[4] > 2048 for packet in found)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("kind", ["zeros", "bits", "heads"])
 def test_hidden_pictures_change_no_other_packet_of_a_damaged_file(tmp_path, kind):
