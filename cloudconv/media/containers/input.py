@@ -175,7 +175,7 @@ class SparseReader:
         self._file = io.FileIO(path)
         finalize(self, self._file.close)
         self._at = self._read_to = 0
-        self._track: int | None = None  # the number of the hidden track
+        self._track: bytes | None = None  # the number of the hidden track
         self._hidden: Iterator[tuple[int, int]] = iter(())
         self._hole = _NO_HOLE  # the hidden bytes that are here, or the next ones
 

@@ -148,12 +148,13 @@ def marks_of(data: bytes) -> tuple[str | None, list[int]]:
     return _SITES.get((across, down)), cropping(video)
 
 
-def video_track(head: bytes) -> int | None:
-    """Return the number of the only video track; None if others exist, or it is packed.
+def video_track(head: bytes) -> bytes | None:
+    """Return the first bytes of all blocks of the only video track, which are its number.
 
-    ``head`` is the start of a file with its tracks.
+    The result is None if there are several, or it is packed. ``head`` is the start of a
+    file with its tracks.
     """
-    with suppress(IndexError, StopIteration):
+    with suppress(LookupError, StopIteration):  # of a damaged file
         start, end = _tracks(head)
         elements = children(head[start:end])
         entries = [
@@ -161,11 +162,11 @@ def video_track(head: bytes) -> int | None:
         ]
         videos = [entry for entry in entries if entry.get(_TRACK_TYPE) == _IS_VIDEO]
         if len(videos) == 1 and _ENCODINGS not in videos[0]:
-            return int.from_bytes(videos[0][_NUMBER])
+            return _size(int.from_bytes(videos[0][_NUMBER]))
     return None
 
 
-def payloads(file: BinaryIO, at: int, track: int) -> Iterator[tuple[int, int]]:
+def payloads(file: BinaryIO, at: int, track: bytes) -> Iterator[tuple[int, int]]:
     """Yield begin and end of the data of each block of a track.
 
     They are without the first bytes, in which codecs state the kind of a picture, and
@@ -185,11 +186,7 @@ def payloads(file: BinaryIO, at: int, track: int) -> Iterator[tuple[int, int]]:
             yield payload
         payload = None
         file.seek(start)
-        if (
-            kind in _BLOCKS
-            and file.read(1) == bytes([track | 0x80])
-            and end - start > _STATED
-        ):
+        if kind in _BLOCKS and file.read(len(track)) == track and end - start > _STATED:
             payload = start + _STATED, end - 1
 
 
