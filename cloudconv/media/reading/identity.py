@@ -41,8 +41,9 @@ def input_fingerprint(path: Path) -> str:
                 digest.update(f"{inode} {date};".encode())
             else:
                 with io.FileIO(file) as opened:
-                    while block := opened.read(_BLOCK):
-                        digest.update(block)
+                    # Some files of the system, of size 0, have no end.
+                    for _ in range(0, size, _BLOCK):
+                        digest.update(opened.read(_BLOCK))
     return digest.hexdigest()
 
 
