@@ -34,8 +34,8 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5407,
-    "jobs": 3255,
+    "media": 5406,
+    "jobs": 3257,
     "models": 2637,
     "dreaming": 2062,
     "forecasting": 265,
@@ -49,10 +49,10 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 798,
+    "conditional expressions": 794,
     "tuple assignments": 80,
     "lambdas": 75,
-    "assignments inside expressions": 69,
+    "assignments inside expressions": 68,
     "comprehensions of two loops": 16,
     "lines of over 92 characters": 0,
 }

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,10 +33,7 @@ class Reader:
 
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch, path: Path, buffer: int) -> Iterator[Count]:
-    """Count what is read of a file in the block, with buffers of that size in FFmpeg.
-
-    What readers share is forgotten before.
-    """
+    """Count what is read of a file in the block, with buffers of that size in FFmpeg."""
     count = Count()
 
     class Counting(io.FileIO):
@@ -64,9 +60,6 @@ def counted(monkeypatch: pytest.MonkeyPatch, path: Path, buffer: int) -> Iterato
         patch.setattr(av, "open", opened)
         patch.setattr(demux, "_BUFFER", buffer)
         patch.setattr(identity, "io", SimpleNamespace(FileIO=Counting))
-        shared = lru_cache((1 << 26) // buffer)(inputs._block.__wrapped__)
-        patch.setattr(inputs, "_block", shared)
-        patch.setattr(inputs, "_BLOCK", buffer)
         kinds = {"FileIO": Counting, "BufferedReader": io.BufferedReader}
         patch.setattr(inputs, "io", SimpleNamespace(**kinds))
         yield count

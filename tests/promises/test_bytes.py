@@ -1,7 +1,7 @@
 """A part costs what the part costs, and a whole run reads its input twice at most.
 
-Matroska is read whole for its times in a whole run, and once more for the streams beside
-the video. Of a part that the memory holds, times, frames and sound are read once together.
+The times of MP4 are in its index. Matroska is read whole for them in a whole run. Of a part
+only what lies between the pictures is read for them, and the same for the other streams.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def clip(request, tmp_path_factory):
     return noisy_film(tmp_path_factory.mktemp("clip") / f"a.{request.param}")
 
 
-def noisy_film(path):
+def noisy_film(path, seconds=SECONDS):
     """Write 40 s of noise with sound, with a key frame every half second."""
     frames = [picture(k, 320, 240, noise=40.0) for k in range(GROUP)]
     wave = tone(440, 48000)
@@ -52,7 +52,7 @@ def noisy_film(path):
         video.codec_context.time_base = Fraction(1, RATE)
         track = out.add_stream(codecs[1], rate=48000)
         track.layout = "mono"
-        for number in range(SECONDS * RATE):
+        for number in range(seconds * RATE):
             frame = frames[number % GROUP]
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             out.mux(video.encode(frame))
@@ -85,7 +85,7 @@ def scanned(clip):
 
 def carried(clip):
     """Return the bytes that are read for the streams beside the video."""
-    return size_of(clip) * (0.15 if has_index(clip) else 1.05)
+    return size_of(clip) * 0.15
 
 
 def head(clip):
@@ -97,12 +97,8 @@ def head(clip):
 
 
 def most_of_a_part(clip, seconds):
-    """Return the bytes of a part and of the groups of pictures around it, and a half.
-
-    Of Matroska also those of 48 frames before the part and of 26 after it, for its times.
-    """
-    part = 1.5 * size_of(clip, seconds + 2 * GROUP / RATE) + head(clip)
-    return part if has_index(clip) else part + size_of(clip, (48 + GROUP + 26) / RATE)
+    """Return the bytes of a part and of the groups of pictures around it, and a half."""
+    return 1.5 * size_of(clip, seconds + 2 * GROUP / RATE) + head(clip)
 
 
 PARTS = [(20, 21), (5, 15), (39, None), (None, 1)]
@@ -126,8 +122,15 @@ def test_a_part_reads_the_part(clip, tmp_path, count, start, end):
         output = tmp_path / "p.mkv"
         jobs.plan(InterpSettings(clip, output, start=start, end=end, **BLEND))
     most = 0.5 * size_of(clip, seconds + 2 * GROUP / RATE) + head(clip)
-    times = size_of(clip, seconds + (48 + GROUP + 26) / RATE)
-    assert read.bytes < (most if has_index(clip) else times + head(clip))
+    assert read.bytes < most
+
+
+@pytest.mark.parametrize("clip", ["ts"], indirect=True)
+def test_a_part_of_a_transport_stream_reads_all_for_its_times_alone(clip, tmp_path, count):
+    """Each of the four openings reads 40 MB, too, to find streams that begin late."""
+    with count() as read:
+        calls.interpolate(clip, tmp_path / "o.mkv", start=20, end=21, **BLEND)
+    assert read.bytes < (1.2 + 4) * size_of(clip) + most_of_a_part(clip, 1)
 
 
 def test_a_whole_run_reads_the_file_once_before_it_starts_and_once_while_it_works(

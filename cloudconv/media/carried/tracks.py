@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from fractions import Fraction
-from itertools import chain, islice, tee
+from itertools import islice, tee
 from typing import Any
 
 import av
@@ -22,7 +22,7 @@ from cloudconv.media.containers.containers import Container
 from cloudconv.media.containers.muxing import codec_name, label_of, nearest, stamp_of
 from cloudconv.media.frames.clock import BesideClock
 from cloudconv.media.frames.frame import MediaInfo
-from cloudconv.media.reading.demux import only, open_container, read_packets
+from cloudconv.media.reading.demux import hide_pictures, only, open_container, read_packets
 from cloudconv.messages import counted, plural
 
 # The seconds of audio before the kept part that are copied too, because a decoder needs
@@ -41,6 +41,7 @@ _STYLE = re.compile(rb"\\(an?\d|pos|move|\d?c&|fn)")
 # hold that as a duration, which MP4 refuses.
 _ENDLESS = Fraction(1 << 31, 1000)
 _AROUND = Fraction(2)  # seconds of sound around a part, also for the start of a decoder
+_EARLY = Fraction(60)  # seconds of subtitles before a part, which may still be shown
 _FIRST = 100  # packets among which those of covers and time codes are
 
 Timed = tuple[Fraction, Any]
@@ -55,32 +56,12 @@ class BesideFile:
         # Small blocks, so that not much is read between packets that an index lists.
         options: Any = {"blocksize": "4096"} if info.input_format.has_index else {}
         self.container = open_container(info.path, **options)
+        hide_pictures(self.container)
         self._packets = self._read()
 
     def _read(self) -> Iterator[Any]:
         streams = [each for each in self.container.streams if each.type != "attachment"]
         return read_packets(self.container, streams)
-
-    def _from(self, time: Fraction) -> Iterator[Any]:
-        """Yield the packets from a key frame before a time on."""
-        video: Any = self.container.streams[self._info.video_index]
-        self.container.seek(int(time / video.time_base), stream=video, backward=True)
-        yield from self._read()
-
-    def _last_before(self, time: Fraction, stream: Any) -> Iterator[Any]:
-        """Yield the last packet of a stream before a time, if the file has its place."""
-        tick = stream.time_base
-        last = max(
-            (e.timestamp for e in stream.index_entries if e.timestamp * tick < time),
-            default=None,
-        )
-        for packet in () if last is None else self._from(last * tick):
-            stamp = stamp_of(packet) or 0
-            if packet.stream.index == stream.index and stamp == last:
-                yield packet
-                return
-            if stamp * packet.time_base > last * tick + _AROUND:
-                return  # the place is wrong
 
     def first_data(self, stream: Any) -> bytes | None:
         """Return the data of a stream's first packet among the first ones of the file.
@@ -104,22 +85,23 @@ class BesideFile:
         info = self._info
         restarts = info.timing.restarts
         has_index = info.input_format.has_index
-        is_part = info.timing.is_part or (has_index and not restarts)
+        # A search by time goes astray where a clock starts again.
+        is_sure = not restarts and (has_index or info.input_format.is_transport)
+        is_part = info.timing.is_part or is_sure
         last = end + _AROUND if is_part and end is not None else None
         packets = self._packets
         texts = [each for each in container.streams.subtitles if each.index in indices]
-        # Without an index of all packets, subtitles that begin so long before, and the last
-        # one before these, may still be shown at the start.
-        around = 5 * _AROUND if texts and not has_index else _AROUND
+        # Without an index of all packets, a subtitle that begins earlier may be shown.
+        around = _EARLY if texts and not has_index else _AROUND
         # Sound may begin before the first frame.
         if is_part and begin is not None and begin - around > info.timing.start:
-            first = begin - around
-            packets = self._from(first)
-            if not has_index:
-                # A seek reads the index.
-                container.seek(0)
-                early = [self._last_before(first, stream) for stream in texts]
-                packets = chain(*early, packets)
+            video: Any = container.streams[info.video_index]
+            place = int((begin - around) / video.time_base)
+            if not info.input_format.finds_shown:
+                keys = [k.found_by for k in info.timing.keys if k.pts <= place]
+                place = max(keys, default=0)
+            container.seek(place, stream=video, backward=True)
+            packets = self._read()
         only(container, indices)
         clocks = {
             number: BesideClock(container, container.streams[number], restarts)

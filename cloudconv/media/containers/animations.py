@@ -1,8 +1,8 @@
 """Hold what is special about GIF, APNG and animated WebP.
 
-Their muxers guess the duration of the last frame, and the options ``final_delay`` must be
-known before the first frame, so the finished file is corrected. The rows in
-`containers` name these functions.
+The muxers of APNG and WebP guess the duration of the last frame, and the options
+``final_delay`` must be known before the first frame, so the finished file is corrected. The
+rows in `containers` name these functions.
 """
 
 import struct
@@ -29,15 +29,6 @@ def gif_options(source: Path, _tick: Fraction) -> dict[str, str]:
 def shows(source: Path, _tick: Fraction, option: str) -> dict[str, str]:
     """Return how often the animation is shown, as an option of the muxer."""
     return {option: str(shows_of(source))}
-
-
-def hold_gif(muxed: MuxedFile) -> None:
-    """Write the duration of the last frame."""
-    with muxed.path.open("rb+") as file:
-        # A packet begins with a graphic control extension (GIF89a), which has the duration.
-        if file.seek(_last_packet(muxed.path)):
-            file.seek(4, 1)
-            file.write(round(muxed.lasts * 100).to_bytes(2, "little"))
 
 
 def hold_apng(muxed: MuxedFile) -> None:

@@ -217,7 +217,6 @@ GIF = Container(
     has_palette=True,
     most_ticks=2**16 - 1,
     options=animations.gif_options,
-    amend=animations.hold_gif,
 )
 APNG = Container(
     name="APNG",

@@ -1,7 +1,7 @@
 """Read an input for FFmpeg, and copy standard input to a file first.
 
-A video is read more than once, and often by two readers at a time. Those of Matroska share
-what they have read (`SharedReader`), because every stream lies between the others there.
+A part of a video is read for its times, for its frames, and for the streams beside them.
+Only the frames need the pictures, and `SparseReader` leaves those of Matroska out.
 
 A copy exists as long as an object refers to its path, such as the description of the input
 in the plan of a job. Nothing has to delete a copy.
@@ -20,8 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatch
-from functools import lru_cache, partial
-from operator import attrgetter
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from weakref import WeakValueDictionary, finalize
@@ -30,6 +29,7 @@ from filelock import FileLock, Timeout
 
 from cloudconv import interrupts
 from cloudconv.errors import InputError
+from cloudconv.media.containers import matroska
 from cloudconv.messages import amount
 from cloudconv.pipeline import is_closing
 
@@ -44,8 +44,7 @@ _PAUSE = 0.02  # seconds
 # path has backslashes.
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):[/\\]+")
 _MATROSKA = b"\x1a\x45\xdf\xa3"
-_BLOCK = 1 << 16  # bytes that the readers of a file share
-_MOST_SHARED = 1 << 9  # blocks of all files
+_NO_HOLE = sys.maxsize, sys.maxsize
 
 
 def _not_stored(copy: Path, error: OSError) -> InputError:
@@ -164,41 +163,59 @@ class GrowthReader:
         return data
 
 
-@lru_cache(_MOST_SHARED)
-def _block(path: str, _version: tuple[int, ...], number: int) -> bytes:
-    # A single read of the system may return less.
-    with io.BufferedReader(io.FileIO(path), _BLOCK) as file:
-        file.seek(number * _BLOCK)
-        return file.read(_BLOCK)
+class SparseReader:
+    """A file object for FFmpeg on a Matroska file, which can leave pictures unread.
 
-
-class SharedReader:
-    """A file object for FFmpeg, whose blocks all readers of the file share.
-
-    The last 32 MiB stay in the memory. Times, frames and sound of a part of that size thus
-    read the file once, and the sound of any part reads what the frames have read.
+    After :meth:`hide` zeros stand for their data, from the next cluster on that FFmpeg
+    seeks to, or from here on.
     """
 
     def __init__(self, path: Path) -> None:
         self.name = os.fspath(path)
-        self._version = attrgetter("st_ino", "st_size", "st_mtime_ns")(path.stat())
-        self._at = 0
+        self._file = io.FileIO(path)
+        finalize(self, self._file.close)
+        self._at = self._read_to = 0
+        self._track: bytes | None = None  # the number of the hidden track
+        self._hidden: Iterator[tuple[int, int]] = iter(())
+        self._hole = _NO_HOLE  # the hidden bytes that are here, or the next ones
+
+    def hide(self) -> None:
+        """Hide the pictures, if they are in a track of their own as they are."""
+        self._file.seek(0)
+        self._track = matroska.video_track(self._file.read(1 << 16))
+        self._follow(0)
+
+    def _follow(self, place: int) -> None:
+        self._hole = 0, 0
+        if self._track is not None:
+            self._hidden = matroska.payloads(self._file, place, self._track)
 
     def read(self, size: int) -> bytes:
-        """Return up to ``size`` bytes, none only at the end."""
-        number, begin = divmod(self._at, _BLOCK)
+        """Return 1 to ``size`` bytes, none only at the end."""
         try:
-            block = _block(self.name, self._version, number)
+            return self._read(size)
         except KeyboardInterrupt:
             interrupts.remember()  # FFmpeg calls this function, and PyAV loses the error
-            block = _block(self.name, self._version, number)
-        data = block[begin : begin + size]
-        self._at += len(data)
+            return self._read(size)
+
+    def _read(self, size: int) -> bytes:
+        if self._at != self._read_to:  # FFmpeg also seeks to the end and back
+            self._follow(self._at)
+        while self._at >= self._hole[1]:
+            self._hole = next(self._hidden, _NO_HOLE)
+        begin, end = self._hole
+        self._file.seek(self._at)
+        if self._at < begin:
+            data = self._file.read(min(size, begin - self._at))
+        else:
+            data = bytes(min(size, end - self._at))
+        self._at = self._read_to = self._at + len(data)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to an offset from the start, from here or from the end, and return it."""
-        self._at = offset + (0, self._at, self._version[1])[whence]
+        self._file.seek(self._at)
+        self._at = self._file.seek(offset, whence)
         return self._at
 
     def tell(self) -> int:
@@ -206,13 +223,13 @@ class SharedReader:
         return self._at
 
 
-def reader_of(path: Path) -> GrowthReader | SharedReader | None:
+def reader_of(path: Path) -> GrowthReader | SparseReader | None:
     """Return a file object for FFmpeg; None for a file that FFmpeg opens itself."""
     growth = growth_of(path)
     if growth is not None:
         return GrowthReader(growth)
     with path.open("rb") as file:
-        return SharedReader(path) if file.read(len(_MATROSKA)) == _MATROSKA else None
+        return SparseReader(path) if file.read(len(_MATROSKA)) == _MATROSKA else None
 
 
 _SUFFIXES = {

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 BoxSpan = tuple[int, int]  # start and end of the content of a box
 
 _SHOWN = 1  # the flag of a track that players show unless somebody chooses another
-_EDIT = struct.Struct(">Iii")  # duration, place in the media (-1 for none), speed
-_LONG_EDIT = struct.Struct(">Qqi")
-_ONE = 1 << 16  # of a speed
 # Ticks of a movie per second: 32 bits then suffice for two hours.
 _MOST_SCALE = 600_000
 _SOUND_RATES = (48_000, 44_100)
@@ -191,25 +188,6 @@ def _itunes_tags(file: BinaryIO, tags: BoxSpan) -> Iterator[BoxSpan]:
     for start, end in _within(file, tags, b"meta"):
         for known in _boxes(file, b"ilst", start + 4, end):
             yield from _boxes(file, None, *known)
-
-
-def edit_speeds(path: Path) -> list[Fraction]:
-    """Return the speeds, but 1, at which an edit list plays parts of the file's tracks."""
-    speeds = set[Fraction]()
-    with path.open("rb") as file:
-        for track in _tracks(file, path.stat().st_size):
-            for start, end in _within(file, track, b"edts", b"elst"):
-                file.seek(start)
-                edit = _LONG_EDIT if file.read(8)[:1] == b"\1" else _EDIT
-                for _ in range((end - start - 8) // edit.size):
-                    entry = file.read(edit.size)
-                    if len(entry) < edit.size:
-                        break
-                    _, place, speed = edit.unpack(entry)
-                    # Some programs write a speed of 0 for 1.
-                    if place >= 0 and speed not in (0, _ONE):
-                        speeds.add(Fraction(speed, _ONE))
-    return sorted(speeds)
 
 
 def shown_later(path: Path, place: int, count: int) -> NDArray[np.int64]:

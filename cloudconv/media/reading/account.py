@@ -80,6 +80,11 @@ class Account:
             self._latest = time
             self._has_fields = has_fields
 
+    @property
+    def lacks_last(self) -> bool:
+        """Return whether packets of the part are later than the last picture."""
+        return bool(self._due)
+
     def finish(self, end: Fraction) -> None:
         """Count the pictures that lack at the end of the file, where the last one ends."""
         self._settle(max([end, *self._due]) + 1, end)

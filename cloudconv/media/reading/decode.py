@@ -143,8 +143,6 @@ class VideoFile:
                         raise _NextModeError("NVDEC could not decode a packet") from None
                     account.has_errors = True
                     continue
-                if packet is None and mode != "SLICE" and queue.lacks_last(pictures):
-                    raise _NextModeError("NVDEC could not decode a packet")
                 if mode == _NVDEC and not self.by_gpu and pictures:
                     if not fits(pictures[0], info):  # for example not cropped
                         raise _NextModeError(
@@ -157,6 +155,9 @@ class VideoFile:
                     has_fields = bool(picture.interlaced_frame)
                     account.show(time, has_fields=has_fields)
                     yield Decoded(picture, time, decoder.sample_aspect_ratio)
+            # At the end, errors of threads are visible only as missing pictures.
+            if mode != "SLICE" and account.lacks_last:
+                raise _NextModeError("NVDEC could not decode a packet")
             account.finish(info.file_timing.end)
 
     def _opened(self, mode: str, key: Key | None) -> tuple[InputContainer, Any, Any]:
@@ -228,30 +229,15 @@ class _Queue:
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
-        self._newest: Fraction | None = None  # the latest time of a packet
         self._stamps = array("q")  # the times of all packets, if the file is in order
         self._shown: list[int] = []  # the times of the packets of the pictures so far
 
     def add(self, packet: Any) -> Fraction | None:
         """Add a packet with a visible frame, and return its time in seconds."""
         due = None if packet.pts is None else packet.pts * self._timing.time_base
-        self._newest = (
-            due if self._newest is None else max(self._newest, due or self._newest)
-        )
         if self._timing.in_order:
             self._stamps.append(packet.pts)
         return due
-
-    def lacks_last(self, pictures: list[VideoFrame]) -> bool:
-        """Return whether the last picture is not among those that threads return at last.
-
-        At the end, errors are visible only as missing pictures.
-        """
-        timing = self._timing
-        own = [p.pts for p in pictures if p.pts is not None]
-        latest = max(own + self._shown[-16:], default=None)
-        end = self._newest or timing.start
-        return latest is not None and latest * timing.time_base < end
 
     def time_of(self, picture: VideoFrame) -> Fraction | None:
         """Return the time of the next picture in seconds; None if unknown."""

@@ -40,8 +40,10 @@ def input_fingerprint(path: Path) -> str:
             if is_large:
                 digest.update(f"{inode} {date};".encode())
             else:
-                for block in _blocks(file, size):
-                    digest.update(block)
+                with io.FileIO(file) as opened:
+                    # Some files of the system, of size 0, have no end.
+                    for _ in range(0, size, _BLOCK):
+                        digest.update(opened.read(_BLOCK))
     return digest.hexdigest()
 
 
@@ -83,13 +85,6 @@ def _states(path: Path) -> Iterator[os.stat_result]:
         with reading(file):
             about = file.stat()
         yield about
-
-
-def _blocks(file: Path, size: int) -> Iterator[bytes]:
-    with io.FileIO(file) as opened:
-        # Some files of the system, of size 0, have no end.
-        for _ in range(0, size, _BLOCK):
-            yield opened.read(_BLOCK)
 
 
 def has_changed(info: MediaInfo) -> bool:

@@ -22,7 +22,6 @@ from av.video.frame import VideoFrame
 
 from cloudconv.errors import InputError, ReadError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.media.containers import mp4
 from cloudconv.media.containers.input import growth_of, local_file
 from cloudconv.media.containers.matroska import segment_end
 from cloudconv.media.containers.sidedata import has_own_colours, marks_of, side_data_of
@@ -342,15 +341,6 @@ def _warnings(
             f"numbers-change: The number of the video stream changes: "
             f"{counted(stamps.late, 'frame')} before such a change, which FFmpeg returns "
             f"after all others, {plural(stamps.late, 'is', 'are')} left out."
-        )
-    is_mp4 = container.format.name.startswith("mov,mp4")
-    if is_mp4 and (speeds := mp4.edit_speeds(path)):
-        named = listed([f"{float(speed):g}" for speed in speeds], "and")
-        yield Warned(
-            "edit-speeds: The edit list of the file plays parts at other speeds "
-            f"({named}), which FFmpeg does not read: frames may repeat or be missing. To "
-            "have all frames once, as they were filmed: 'ffmpeg -ignore_editlist 1 -i IN "
-            "-c copy OUT.mov'."
         )
     if timing.film:
         what = "The video is" if timing.rate else "Parts of the video are"

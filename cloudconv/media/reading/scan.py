@@ -29,33 +29,6 @@ _NEVER = 2**63  # after every time
 _FRAMES_FOR_RATE = 48
 
 
-class _FirstPictures:
-    """The first pictures of a video, decoded for a meter; ``times`` are theirs in ticks."""
-
-    def __init__(self, decoder: Any, meter: FieldMeter) -> None:
-        self.times = array("q")
-        self.meter = meter
-        self._decoder = decoder
-        # FFmpeg gives each GIF and each palette an opacity.
-        meter.is_opaque = decoder.codec.canonical_name == "gif" or decoder.pix_fmt == "pal8"
-
-    def lack(self, count: int) -> bool:
-        """Return whether the meter needs more pictures, or there are fewer than that."""
-        meter = self.meter
-        return meter.pictures < meter.most or meter.is_opaque or len(self.times) < count
-
-    def push(self, packet: Any) -> None:
-        """Decode the next packet; None after the last one."""
-        meter = self.meter
-        for picture in _decoded(self._decoder, packet):
-            meter.is_opaque = meter.is_opaque and is_opaque(picture)
-            self.times.append(_NO_TIME if picture.pts is None else picture.pts)
-            if meter.pictures < meter.most:
-                if meter.first is None:
-                    meter.aspect = self._decoder.sample_aspect_ratio
-                meter.push(picture)
-
-
 class Scan:
     """The time stamps of a video's packets, from one reading of a file.
 
@@ -85,7 +58,11 @@ class Scan:
         self._after = 0  # frames after that
         self._kind = format_of(container.format.name)
         self._clock = VideoClock(container, stream)
-        self._pictures = _FirstPictures(decoder, meter)
+        self._decoder = decoder
+        self._meter = meter
+        # FFmpeg gives each GIF and each palette an opacity.
+        meter.is_opaque = decoder.codec.canonical_name == "gif" or decoder.pix_fmt == "pal8"
+        self._shown = array("q")  # the times of the first pictures, in ticks
         # If a codec reorders frames, and the times still increase, they may be decode
         # times.
         self._may_decode = decoder.reorder_depth > 0 and not briefly
@@ -111,12 +88,25 @@ class Scan:
                     self._seek(*self._part)
             if self._after > UNSURE:
                 return self._result(ends=False)
-        self._pictures.push(None)
+        self._decode(None)
         return self._result(ends=True)
 
     @property
     def _wants_pictures(self) -> bool:
-        return self._pictures.lack(_FRAMES_FOR_RATE if self._may_decode else 0)
+        meter = self._meter
+        is_few = self._may_decode and len(self._shown) < _FRAMES_FOR_RATE
+        return meter.pictures < meter.most or meter.is_opaque or is_few
+
+    def _decode(self, packet: Any) -> None:
+        """Decode one of the first packets for the meter; None after the last one."""
+        meter = self._meter
+        for picture in _decoded(self._decoder, packet):
+            meter.is_opaque = meter.is_opaque and is_opaque(picture)
+            self._shown.append(_NO_TIME if picture.pts is None else picture.pts)
+            if meter.pictures < meter.most:
+                if meter.first is None:
+                    meter.aspect = self._decoder.sample_aspect_ratio
+                meter.push(picture)
 
     def _is_whole(self) -> bool:
         """Return whether the file has all packets that its index lists."""
@@ -160,8 +150,9 @@ class Scan:
         """Seek to a key frame before a part, unless the first frames reach the part."""
         if not (any((start, end)) and self._kind.finds_shown) or _NO_TIME in self._stamps:
             return
+        demux.hide_pictures(self._container)
         tick = Fraction(self._stream.time_base)
-        self._begin = begin = max(min(self._stamps), self._pictures.times[0])
+        self._begin = begin = max(min(self._stamps), self._shown[0])
         if end is not None:
             self._last = begin + end / tick
         # The first frames last longer than those that decide about the first of the part.
@@ -176,7 +167,7 @@ class Scan:
         if self._sounds.take(packet) or not self._clock.move(packet):
             return
         if self._wants_pictures:
-            self._pictures.push(packet)
+            self._decode(packet)
         self._packets += 1
         if packet.is_keyframe and packet.pts is not None:
             by_shown = self._kind.finds_shown or packet.dts is None
@@ -193,7 +184,7 @@ class Scan:
 
     def _result(self, *, ends: bool) -> Stamps:
         stream = self._stream
-        first = self._pictures.meter.first
+        first = self._meter.first
         times = np.array(self._stamps, np.int64)
         rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
         # The header also counts frames that an edit list hides; the reader's index does
@@ -228,7 +219,7 @@ class Scan:
             and len(times) > 1
             and (
                 self._kind.stamps_decoding
-                or any(after < before for before, after in pairwise(self._pictures.times))
+                or any(after < before for before, after in pairwise(self._shown))
             ),
             restarts=self._clock.restarts,
             keys=tuple(self._keys),

@@ -1,6 +1,5 @@
 """Files that users of other programs reported: read as players show them, or named."""
 
-import struct
 from dataclasses import replace
 from fractions import Fraction
 from itertools import count
@@ -139,21 +138,6 @@ def test_frames_before_the_first_key_frame_are_counted(tmp_path):
     info = probe(remux(whole, tmp_path / "in.mkv", later))
     assert codes(info.warnings) == ["starts-without-key"]
     assert "9 frames" in str(info.warnings[0])
-
-
-@pytest.mark.parametrize(("speed", "named"), [(1, False), (0, False), (0.25, True)])
-@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
-def test_speeds_of_an_edit_list_are_named(tmp_path, suffix, speed, named):
-    path = write_clip(tmp_path / f"in{suffix}", 12, codec="libx264", options={"bf": "2"})
-    data = bytearray(path.read_bytes())
-    edit = data.rindex(b"elst") + 12  # after version, flags and count
-    (usual,) = struct.unpack_from(">I", data, edit + 8)
-    assert usual == 1 << 16
-    struct.pack_into(">I", data, edit + 8, int(speed * (1 << 16)))
-    path.write_bytes(data)
-    info = probe(path)
-    assert codes(info.warnings) == ["edit-speeds"] * named
-    assert all("(0.25)" in str(warning) for warning in info.warnings)
 
 
 def test_lossless_sound_stays_lossless_in_mov(tmp_path):
