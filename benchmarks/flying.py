@@ -210,9 +210,9 @@ def print_discs(clips: list[Path], renderer: Renderer) -> None:
         )
         kind = "bounces" if disc.bounces else ""
         print(f"{clip.stem}: {disc.radius:.0f}, {disc.step:.0f} {kind} {said}", flush=True)
-    found, changes, bounced = (np.array(column) for column in zip(*rows, strict=True))
+    are_found, changes, bounced = (np.array(column) for column in zip(*rows, strict=True))
     print(
-        f"{len(rows)} pairs: {found.sum()} found, {found[bounced].sum()} of "
+        f"{len(rows)} pairs: {are_found.sum()} found, {are_found[bounced].sum()} of "
         f"{bounced.sum()} beside a bounce; {changes.mean():+.3f}, {changes.min():+.2f}"
     )
 
