@@ -132,9 +132,9 @@ class Trajectories:
         """Return the pairs of links that meet in a blob, and the score of each."""
         one, two = np.nonzero(last.ends[:, 1][:, None] == step.ends[:, 0])
         # What bounces or is hit begins a chain where another one, which is sure, ends: it
-        # needs half as much.
+        # needs a third less.
         sure = -np.log(_FALSE)
-        gains = np.where(last.score[one] > sure, sure / 2 - last.score[one], -np.inf)
+        gains = np.where(last.score[one] > sure, sure / 3 - last.score[one], -np.inf)
         blobs = last.ends[one, 0], last.ends[one, 1], step.ends[two, 1]
         frames = [self._frames[k] for k in (-3, -2, -1)]
         p, q, r = (_centres(f)[i] for f, i in zip(frames, blobs, strict=True))
