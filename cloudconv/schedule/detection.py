@@ -35,8 +35,8 @@ from cloudconv.images import (
     translation,
     warp,
 )
-from cloudconv.media.colour.color import to_channels
-from cloudconv.media.frames.formats import is_float, layout
+from cloudconv.media.colour.color import to_channels, white
+from cloudconv.media.frames.formats import layout
 from cloudconv.media.frames.frame import Frame
 
 _LONGEST = 1280  # side of the picture that is searched
@@ -54,24 +54,25 @@ class SearchedFrame:
     """The parts of a frame that the search reads.
 
     ``gap``: the time since the frame before, which may repeat an earlier one. ``luma``: 8
-    bits, at most 1280 pixels on a side. ``scale``: pixels of the frame for each of those.
+    bits, at most 1280 pixels on a side. ``half``: the luma at half the size. ``planes``:
+    the luma, and the colours at half its size. ``scale``: pixels of the frame for each of
+    the luma.
     """
 
     def __init__(self, frame: Frame, gap: float) -> None:
         self._frame = frame
         self.gap = gap
-        plane = frame.planes()[0].cpu().numpy()
-        if is_float(frame.pix_fmt):
-            plane = (plane * _LEVELS).clip(0, _LEVELS)
-        else:
-            plane = plane >> layout(frame.pix_fmt).depth - 8
-        self.luma: Bytes = reduced(plane.astype(np.uint8), _LONGEST)
+        levels = [
+            cv2.convertScaleAbs(
+                plane.cpu().numpy(), alpha=_LEVELS / white(layout(frame.pix_fmt))
+            )
+            for plane in frame.planes()[:3]
+        ]
+        self.luma: Bytes = reduced(levels[0], _LONGEST)
+        self.half: Bytes = reduced(self.luma, max(self.luma.shape) // 2)
+        colours = [reduced(each, max(self.half.shape)) for each in levels[1:] or levels]
+        self.planes = [self.luma, cv2.merge(colours)]
         self.scale = frame.width / self.luma.shape[1]
-
-    @cached_property
-    def half(self) -> Bytes:
-        """Return the luma at half the size."""
-        return reduced(self.luma, max(self.luma.shape) // 2)
 
     @cached_property
     def picture(self) -> Floats:
@@ -96,21 +97,21 @@ class Blob:
 
 
 class _Ground(NamedTuple):
-    """A neighbour that is moved onto a frame along a flow, in pixels of the luma."""
+    """The planes of a neighbour that is moved along a flow, in pixels of the luma."""
 
     view: SearchedFrame
     flow: Floats
-    luma: Bytes
+    planes: list[Bytes]
 
 
 def find(before: SearchedFrame, view: SearchedFrame, after: SearchedFrame) -> list[Blob]:
     """Return the blobs of a frame, the strongest; its neighbours have the same size."""
     is_small = min(view.luma.shape) < LEAST_SIDE
-    if is_small or _excess(view.luma, [before.luma, after.luma]).max() <= _THRESHOLD:
+    if is_small or _excess(view.planes, [before.planes, after.planes]).max() <= _THRESHOLD:
         return []
     sides = [_aligned(view, other) for other in (before, after)]
-    grounds = [ground.luma for ground in chain(*sides)]
-    blobs = (_blob(view, sides, *found) for found in _parts(_excess(view.luma, grounds)))
+    grounds = [ground.planes for ground in chain(*sides)]
+    blobs = (_blob(view, sides, *found) for found in _parts(_excess(view.planes, grounds)))
     return [blob for blob in blobs if blob is not None]
 
 
@@ -119,19 +120,22 @@ def _aligned(view: SearchedFrame, other: SearchedFrame) -> list[_Ground]:
     size = view.luma.shape
     flow = measured_flow(view.half, other.half, quick=True)
     coarse = resized_flow(flow, [-(-side // 8) for side in size])
-    ground = cv2.merge([cv2.medianBlur(channel, 5) for channel in cv2.split(coarse)])
-    flows = [resized_flow(each, size) for each in (flow, ground)]
-    moved = [warp(other.luma, each, how=cv2.INTER_LINEAR) for each in flows]
-    still = _Ground(other, np.zeros_like(flows[0]), other.luma)
-    return [still, *(_Ground(other, *each) for each in zip(flows, moved, strict=True))]
+    behind = cv2.merge([cv2.medianBlur(channel, 5) for channel in cv2.split(coarse)])
+    grounds = [_Ground(other, np.zeros((*size, 2), np.float32), other.planes)]
+    for each in (resized_flow(each, size) for each in (flow, behind)):
+        planes = [warp(plane, each, how=cv2.INTER_LINEAR) for plane in other.planes]
+        grounds.append(_Ground(other, each, planes))
+    return grounds
 
 
-def _excess(luma: Bytes, grounds: Sequence[Bytes]) -> Bytes:
+def _excess(planes: Sequence[Bytes], grounds: Sequence[Sequence[Bytes]]) -> Bytes:
     """Return by how many levels each sample is outside of all grounds around it."""
-    over = cv2.subtract(luma, cv2.dilate(reduce(cv2.max, grounds), _SQUARE))
-    under = cv2.subtract(cv2.erode(reduce(cv2.min, grounds), _SQUARE), luma)
-    excess: Bytes = cv2.max(over, under)
-    return excess
+    channels: list[Bytes] = []
+    for plane, *others in zip(planes, *grounds, strict=True):
+        over = cv2.subtract(plane, cv2.dilate(reduce(cv2.max, others), _SQUARE))
+        under = cv2.subtract(cv2.erode(reduce(cv2.min, others), _SQUARE), plane)
+        channels += cv2.split(cv2.resize(cv2.max(over, under), planes[0].shape[::-1]))
+    return reduce(cv2.max, channels)
 
 
 def _parts(excess: Bytes) -> list[tuple[Bytes, Area]]:
@@ -169,7 +173,7 @@ def _blob(
     grounds = []
     for side in sides:
         errors = [
-            cv2.absdiff(ground.luma[area], view.luma[area])[outline > 0].mean()
+            cv2.absdiff(ground.planes[0][area], view.luma[area])[outline > 0].mean()
             for ground in side
         ]
         chosen = side[int(np.argmin(errors))]
@@ -200,9 +204,8 @@ def _blob(
     colours = (image - (1 - opacity) * ground) * (opacity > 0)
     centre = float(x + corner[0]), float(y + corner[1])
     pictures = (values / np.float32(_LEVELS) for values in (colours, ground))
-    matte = Matte(corner, centre, opacity[..., 0], *pictures)
     return Blob(
-        matte,
+        Matte(corner, centre, opacity[..., 0], *pictures),
         centre=np.array(centre) / view.scale,
         area=size,
         openness=float(like.clip(0, 1).mean()),

@@ -112,9 +112,12 @@ class Trajectories:
             if is_closed and is_free and step.shapes[link] >= _ALIKE:
                 taken |= {first[i], second[j]}
                 places = [blob.matte.centre for blob in row]
-                bend = _bend(places, gaps[before is None :], step.gap)
                 beside = getattr(before, "matte", None), getattr(after, "matte", None)
-                yield FastObject((first[i].matte, second[j].matte), beside, bend)
+                yield FastObject(
+                    ends=(first[i].matte, second[j].matte),
+                    beside=beside,
+                    bend=_bend(places, gaps[before is None :], step.gap),
+                )
         self._frames.popleft()
         self._steps.popleft()
 
@@ -128,14 +131,17 @@ class Trajectories:
     def _bends(self, last: _Step, step: _Step) -> tuple[Numbers, Numbers, Doubles]:
         """Return the pairs of links that meet in a blob, and the score of each."""
         one, two = np.nonzero(last.ends[:, 1][:, None] == step.ends[:, 0])
+        # What bounces or is hit begins a chain where another one, which is sure, ends: it
+        # needs a third less.
+        sure = -np.log(_FALSE)
+        gains = np.where(last.score[one] > sure, sure / 3 - last.score[one], -np.inf)
         blobs = last.ends[one, 0], last.ends[one, 1], step.ends[two, 1]
         frames = [self._frames[k] for k in (-3, -2, -1)]
         p, q, r = (_centres(f)[i] for f, i in zip(frames, blobs, strict=True))
         turn = (r - q) / step.gap - (q - p) / last.gap
         bend = np.maximum(((turn * (last.gap + step.gap) / 2) ** 2).sum(1), 1)
         length = ((r - p) ** 2).sum(1) / 4 + TINY
-        density = self._density(frames[2])[blobs[2]]
-        path = np.maximum(density * bend, bend / length)
+        path = np.maximum(self._density(frames[2])[blobs[2]] * bend, bend / length)
         fit = np.flatnonzero(path < 1 / 2)
         path = path[fit]
         _compare(last, one[fit], *frames[:2])
@@ -145,8 +151,8 @@ class Trajectories:
             [last.chances[one[fit]], step.chances[two[fit]], path]
         )
         # That of two independent chances (Fisher, 1932).
-        score = -np.log(chance - chance * np.log(chance)) - 1
-        return one[fit], two[fit], score
+        gains[fit] = -np.log(chance - chance * np.log(chance)) - 1
+        return one, two, gains
 
     def _density(self, blobs: list[Blob]) -> Doubles:
         """Return the density of blobs of at least the weight of each, around each."""

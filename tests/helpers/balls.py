@@ -19,6 +19,12 @@ def place(time):
     return 30 + STEP * time, 100 - 14 * time + 1.2 * time * time
 
 
+def bounced(time, turn=6.0):
+    """Return the centre at a time of a ball that bounces on a wall, at ``turn``."""
+    x, y = place(min(time, turn))
+    return x - STEP * max(time - turn, 0), y - 9 * max(time - turn, 0)
+
+
 def ground(time, pan=1.5, seed=3):
     """Return a texture in grey levels, (H, W, 3), that moves to the left."""
     noise = np.random.default_rng(seed).normal(size=(HEIGHT, WIDTH + 64))
@@ -29,14 +35,17 @@ def ground(time, pan=1.5, seed=3):
     return np.repeat(np.array(rows)[..., None], 3, 2)
 
 
-def film(time, *, flies=True, **options):
-    """Return the picture at a time in frames, with the ball if it ``flies``, uint8 RGB."""
+def film(time, *, flies=True, ball=BALL, path=place, **options):
+    """Return the picture at a time in frames, uint8 RGB.
+
+    ``flies``: it shows a ball of a colour, whose ``path`` gives its centre at a time.
+    """
     picture = ground(time, **options)
     if flies:
-        x, y = place(time)
+        x, y = path(time)
         rows, columns = np.mgrid[:HEIGHT, :WIDTH]
         cover = np.clip(RADIUS + 0.5 - np.hypot(columns - x, rows - y), 0, 1)[..., None]
-        picture = picture * (1 - cover) + BALL * cover
+        picture = picture * (1 - cover) + ball * cover
     return picture.round().clip(0, 255).astype(np.uint8)
 
 

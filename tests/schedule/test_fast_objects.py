@@ -10,7 +10,7 @@ from cloudconv.schedule.tasks import Request, schedule
 from cloudconv.schedule.tracker import AHEAD, FastTracker
 from cloudconv.settings.framelist import FrameList
 from cloudconv.timeline import Multiply, Resample
-from tests.helpers.balls import STEP, film, frames, place
+from tests.helpers.balls import STEP, bounced, film, frames, place
 
 TIMES = [*range(10)]
 
@@ -28,10 +28,10 @@ def found(tasks):
     return [len(task.objects) for task in tasks]
 
 
-def apart(task, time, t=0.5):
+def apart(task, time, t=0.5, path=place):
     """Return how far the only object of a task is from the ball's place, in pixels."""
     (thing,) = task.objects
-    return np.hypot(*np.subtract(thing.at(t), place(time)))
+    return np.hypot(*np.subtract(thing.at(t), path(time)))
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p10le", "gbrp", "gray16le"])
@@ -46,6 +46,19 @@ def test_the_trajectory_between_two_frames_is_that_of_the_ball_at_any_time():
     several = [task for task in tasks if task.objects]
     assert len(several) == 4 * 7
     assert max(apart(s, float(s.left.time * 25 + s.t), float(s.t)) for s in several) < 0.5
+
+
+def test_a_ball_that_has_the_brightness_of_the_ground_is_found_by_its_colour():
+    tasks = new_tasks(frames(TIMES, "yuv420p", ball=np.array([200, 50, 120])))
+    assert found(tasks) == [0, *[1] * 7, 0]
+    assert max(apart(task, k + 1.5) for k, task in enumerate(tasks[1:8])) < 1
+
+
+def test_a_ball_that_bounces_is_found_up_to_the_wall_and_from_there_on():
+    tasks = new_tasks(frames(TIMES, path=bounced))
+    assert found(tasks) == [0, *[1] * 7, 0]
+    steps = [apart(task, k + 1.5, path=bounced) for k, task in enumerate(tasks[1:8])]
+    assert max(steps) < 2
 
 
 @pytest.mark.parametrize("options", [{"flies": False}, {"flies": False, "pan": 9.0}])

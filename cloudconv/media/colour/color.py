@@ -150,12 +150,12 @@ def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tenso
 
 def alpha_to_float(plane: Tensor, layout: PixelLayout) -> Tensor:
     """Convert an alpha plane, (H, W) of full range, to opacity: (1, H, W) float32."""
-    return plane.to(torch.float32).div_(_white(layout))[None]
+    return plane.to(torch.float32).div_(white(layout))[None]
 
 
 def alpha_from_float(alpha: Tensor, layout: PixelLayout) -> Tensor:
     """Convert (1, H, W) opacity to an alpha plane: the inverse of `alpha_to_float`."""
-    return to_codes(alpha[0].to(torch.float32) * _white(layout), 0.0, layout)
+    return to_codes(alpha[0].to(torch.float32) * white(layout), 0.0, layout)
 
 
 def to_channels(planes: Sequence[Tensor], frame: Frame) -> Tensor:
@@ -251,13 +251,13 @@ def _code_range(
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return (codes per unit, code of zero) of luma, gray and RGB, and that of chroma."""
     step = 2.0 ** (layout.depth - 8)
-    top = float(_white(layout))
+    top = float(white(layout))
     if space.full_range:
         return (top, 0.0), (top, 128 * step)
     return (219 * step, 16 * step), (224 * step, 128 * step)
 
 
-def _white(layout: PixelLayout) -> int:
+def white(layout: PixelLayout) -> int:
     """Return the code of white in full range, and of full opacity; 1 for floating point."""
     return 1 if is_float(layout.name) else (1 << layout.depth) - 1
 
