@@ -256,10 +256,12 @@ def _start(ray: Any, config: WorkerConfig, folder: str) -> None:
             least = {"include_dashboard": False, "object_store_memory": 80 << 20}
             ray.init("local", **workers, **own, **least, **quiet)
             return
-        if config.address is not None:  # Ray would retry for minutes if nothing answers
-            host, _, port = config.address.rpartition("://")[2].rpartition(":")
+        found = ray._private.services.get_ray_address_from_environment
+        address = config.address or found("auto", None)
+        if address != "auto":  # Ray would retry for minutes if nothing answers
+            host, _, port = address.rpartition("://")[2].rpartition(":")
             socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(config.address or "auto", **quiet)
+        ray.init(address, **quiet)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise DeviceError(
             f"no-cluster: There is no Ray {config.address or 'here'} that takes this "

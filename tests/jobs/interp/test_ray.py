@@ -99,10 +99,13 @@ def test_a_machine_writes_only_into_a_work_folder_that_it_shares(job):
 def stand_in(monkeypatch):
     """Return a function that replaces Ray by a stand-in of a cluster of equal machines."""
 
-    def make(machines=1, **resources):
+    def make(machines=1, last="auto", **resources):
         cluster = Mock()
         cluster.is_initialized.return_value = False
         cluster.exceptions.RayError = MissingTokenError
+        # Ray keeps the address of the cluster that was started last.
+        found = cluster._private.services.get_ray_address_from_environment
+        found.return_value = last
         cluster.nodes.return_value = [{"Alive": True, "Resources": resources}] * machines
         monkeypatch.setitem(sys.modules, "ray", cluster)
         monkeypatch.setattr(pool, "find_spec", Mock())
@@ -128,6 +131,13 @@ def test_an_address_without_a_cluster_is_an_error(stand_in, address):
         pytest.raises(DeviceError, match=said),
         started(WorkerConfig("ray", 1, 1, address)),
     ):
+        pass
+
+
+def test_a_cluster_that_has_ended_without_a_word_is_an_error_at_once(stand_in):
+    stand_in(last="127.0.0.1:1")
+    said = r"no Ray here that takes this machine \(.*refused"
+    with pytest.raises(DeviceError, match=said), started(WorkerConfig("ray", 1)):
         pass
 
 
@@ -284,7 +294,6 @@ def test_a_cluster_that_ray_start_made_takes_machines_with_its_token(tmp_path):
 def test_a_signal_keeps_finished_segments_and_leaves_no_process_or_folder(
     clip, tmp_path, number
 ):
-    before = {*glob.glob("/tmp/cloudconv-ray-*")}
     command = [sys.executable, "-m", "cloudconv", "interp", clip, "-o", tmp_path / "b.mkv"]
     command += ["--factor", "40", "--model", "tiny", "--workers", "local:2", "--json"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -304,7 +313,8 @@ def test_a_signal_keeps_finished_segments_and_leaves_no_process_or_folder(
     assert json.loads(printed)["exit_code"] == 130
     assert os.listdir(tmp_path) == ["b.mkv.work"]
     assert all(file.suffix != ".part" for file in work.iterdir())
-    assert {*glob.glob("/tmp/cloudconv-ray-*")} <= before
+    # Ray names its folder by the process; other tests have theirs.
+    assert not glob.glob(f"/tmp/cloudconv-ray-*/session_*_{running.pid}")
     with pytest.raises(ProcessLookupError):
         os.killpg(running.pid, 0)
 
