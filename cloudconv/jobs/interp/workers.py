@@ -208,13 +208,12 @@ def started(config: WorkerConfig) -> Iterator[Any]:
     """
     # Waiting threads of OpenMP must leave the cores to other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Ray reads these when it is imported. It prints on stdout that a worker has died, and
-    # waits 20 s for a cluster that refuses this machine; one at an address has started.
+    # Ray reads these when it is imported. It prints on stdout that a worker has died.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-    if config.address is not None:
-        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "5")
     if config.kind == "local":  # Ray's processes use the address 127.0.0.1, as on macOS
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    else:  # it waits 20 s for a cluster that answers and refuses this machine
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "5")
     ray = importlib.import_module("ray")
     with ExitStack() as stack:
         if not ray.is_initialized():
