@@ -38,7 +38,8 @@ MIDDLE_SIDE = 320
 """Longest side of weights, and of pictures that are compared in time, in pixels."""
 
 LEAST_SIDE = 16
-"""The smallest side of a picture whose flow is measured; smaller ones are padded."""
+"""The smallest side of a picture whose flow is measured; smaller ones are padded, and
+``dream`` refuses them."""
 
 _SHORTEST = 8  # least side of a reduced picture
 # Frames, spread over a clip, from which a property of the whole clip is measured.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cloudconv.forecasting.camera import cameras_of, transform
 from cloudconv.images import (
+    MIDDLE_SIDE,
     TINY,
     Floats,
     Motion,
@@ -25,7 +26,6 @@ HELD = 0.6
 STANDS = 0.25
 """The part of the motion that a forecast may lack at its start; chosen by eye."""
 
-_WIDTH = 320  # of the pictures in which the stretch of the motion is measured
 _CHANGED = 6.0  # difference of luma at a place that moves, of 255
 _REGION = 9  # regions in a width; a thing fills about one
 _NOISE = 4.0  # energy of the finest band that counts as none, in squares of luma
@@ -98,7 +98,7 @@ def lasts(last: Tensor, before: Tensor) -> float:
 
     Parts that move apart tear: a region is torn when it is stretched by its own size.
     """
-    scale = min(1.0, _WIDTH / last.shape[-1])
+    scale = min(1.0, MIDDLE_SIDE / last.shape[-1])
     small = (None, None, scale, scale, cv2.INTER_AREA)
     one, two = (cv2.resize(_luma(picture), *small) for picture in (last, before))
     flow = measured_flow(one.astype(np.uint8), two.astype(np.uint8))

@@ -15,7 +15,8 @@ from typing import Any, Literal
 ModelTask = Literal["interpolate", "predict", "reconstruct"]
 
 FOUR = 4
-"""The context of an interpolator that also reads the frames before and after a pair."""
+"""The context of a network that reads four frames: a pair with the frames before and after
+it, or the latest ones."""
 
 
 @dataclass(frozen=True, slots=True)

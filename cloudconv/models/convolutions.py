@@ -29,7 +29,7 @@ from cloudconv.errors import ModelError
 from cloudconv.host import version_of
 
 SLOPE = 0.2
-"""The slope of RIFE's rectifiers for negative values."""
+"""The slope of rectifiers for negative values, in RIFE, FILM and the research models."""
 
 PYTORCH = "PyTorch"
 _NCNN = "ncnn"

@@ -22,7 +22,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import Interpolator, Predictor, Reconstructor
-from cloudconv.models.catalogue import ModelSpec
+from cloudconv.models.catalogue import FOUR, ModelSpec
 from cloudconv.models.convolutions import SLOPE
 from cloudconv.models.ops import enlarged, laplacian_pyramid, shrunk_like
 from cloudconv.models.pair import Pair
@@ -426,7 +426,6 @@ class SkipAutoencoder(Predictor):
 
 
 _PARTS = (16, 4, 2, 1)
-_CONTEXT = 4
 
 
 class Discriminators(nn.Module):
@@ -436,7 +435,7 @@ class Discriminators(nn.Module):
         super().__init__()
         self.critics = nn.ModuleList(
             nn.Sequential(
-                active(conv(3 * (_CONTEXT + 1), 32, 3)),
+                active(conv(3 * (FOUR + 1), 32, 3)),
                 active(conv(32, 64, 3, stride=2)),
                 active(conv(64, 64, 3, stride=2)),
                 nn.AdaptiveAvgPool2d(2),
@@ -451,7 +450,7 @@ class Discriminators(nn.Module):
 
         Values above 0 mean a true next ``picture``.
         """
-        both = torch.cat((context[:, -_CONTEXT:].flatten(1, 2), picture), 1)
+        both = torch.cat((context[:, -FOUR:].flatten(1, 2), picture), 1)
         pairs = zip(_PARTS, self.critics, strict=True)
         return [critic(F.avg_pool2d(both, factor)) for factor, critic in pairs]
 
@@ -468,7 +467,7 @@ class MultiscaleGan(Predictor):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        inputs = 3 * (_CONTEXT + 1)
+        inputs = 3 * (FOUR + 1)
         self.generators = nn.ModuleList(
             nn.Sequential(
                 active(conv(inputs, 32, 5)),

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from cloudconv.images import TINY
 from cloudconv.models.base import COLOURS, MAPS, Interpolator, maps_of
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
@@ -37,7 +38,6 @@ _STRIP = 128  # rows
 # Within 1/32 of the interval from a source frame, the result fades to that frame.
 _NEAR = 32
 _AROUND = 4  # pixels to each side over which an energy is averaged: 9 by 9 in all
-_LEAST_ENERGY = 1e-6
 # Factor of the differences that the refinement reads, so that they are of order 1.
 _GAIN = 4.0
 
@@ -108,9 +108,9 @@ class Refinement(nn.Module):
             timestep.expand(-1, 1, *w0.shape[2:]),
             motion,
             (x0 - x1).abs().mean(1, keepdim=True),
-            bent / (bent + still + _LEAST_ENERGY),
-            warped / (warped + unmoved + _LEAST_ENERGY),
-            common / (bent + _LEAST_ENERGY),
+            bent / (bent + still + TINY),
+            warped / (warped + unmoved + TINY),
+            common / (bent + TINY),
             warped.sqrt() * _GAIN,
             bent.sqrt() * _GAIN,
         )

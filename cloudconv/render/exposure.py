@@ -7,6 +7,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from cloudconv.images import TINY
 from cloudconv.media.colour.curves import curve_for
 from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.models.base import COLOURS, matted
@@ -15,8 +16,6 @@ _PIXELS = 2  # of the largest motion of a pair, for each of its pictures
 _FEWEST, _MOST = 4, 16
 UNKNOWN_MOTION = 8
 """The number of a pair's pictures for a model that has no motion."""
-
-_LEAST_OPACITY = 1e-6
 
 
 def pictures_of(motion: float) -> int:
@@ -69,7 +68,7 @@ class Exposure:
         light = self._first_light + self._sum / self._weight
         colours = light[:COLOURS]
         if len(light) > COLOURS:
-            colours = colours / light[COLOURS:].clamp_min(_LEAST_OPACITY)
+            colours = colours / light[COLOURS:].clamp_min(TINY)
         mean = torch.cat((self._curve.values(colours), light[COLOURS:]))
         is_still = (self._sum == 0).all(0, keepdim=True)
         return torch.where(is_still, self._first, mean)

@@ -17,6 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, stack
 
+from cloudconv.images import TINY
 from cloudconv.schedule.cuts import Thumbnail, unlikeness
 
 _Values = NDArray[np.float64]
@@ -34,7 +35,6 @@ _CONTRAST = 0.17  # the same of the squared contrast, as a part of the greatest
 _UNMIXED = 0.8  # greatest part of the pictures in the middle that no weighted sum explains
 _LEAST_CHANGE = 0.02  # of luma in [0, 1], apart from the mean light
 _UNLIKE = 0.85  # least unlikeness of the pictures at both ends
-_TINY = 1e-9  # least divisor
 
 
 def dissolved(thumbnails: Sequence[Tensor], rate: float) -> int | None:
@@ -88,7 +88,7 @@ def _candidates(
     weights = _weights(apart, first, last, within)
     rest = np.maximum(apart[within, first] - weights**2 * change, 0)[_MIDDLE].mean(0)
     expected = (1 - _PLACES) ** 2 * contrast[first] + _PLACES**2 * contrast[last]
-    most = np.maximum(np.maximum(contrast[first], contrast[last]), _TINY)
+    most = np.maximum(np.maximum(contrast[first], contrast[last]), TINY)
     chosen = np.flatnonzero(
         (change >= _LEAST_CHANGE**2)
         & (np.abs(weights - _PLACES).max(0) <= _UNEVEN)
@@ -105,7 +105,7 @@ def _beside(span: int) -> int:
 
 def _weights(apart: _Values, first: _Numbers, last: _Numbers, within: _Numbers) -> _Values:
     """Return the weight of the last picture in the sums nearest to pictures within."""
-    whole = np.maximum(apart[first, last], _TINY)
+    whole = np.maximum(apart[first, last], TINY)
     weights: _Values = (apart[within, first] + whole - apart[within, last]) / (2 * whole)
     return weights
 

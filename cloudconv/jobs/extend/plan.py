@@ -20,6 +20,7 @@ from cloudconv.dreaming.methods.base import Options, Origin
 from cloudconv.dreaming.methods.modes import MethodSpec
 from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Event, Measured, Progress, Warned, Warnings
+from cloudconv.images import LEAST_SIDE
 from cloudconv.jobs import video
 from cloudconv.media.carried.carry import Carry
 from cloudconv.media.colour.color import description_of, from_rgb
@@ -43,8 +44,6 @@ from cloudconv.render.memory import is_out_of_memory
 from cloudconv.settings.extend import MOST_HELD, DreamSettings, ExtendSettings
 from cloudconv.settings.values import exact
 from cloudconv.transfer import download
-
-_LEAST_DREAM_SIDE = 16  # in smaller pictures some functions of OpenCV fail, or never end
 
 S = TypeVar("S", bound=ExtendSettings)
 
@@ -328,10 +327,10 @@ def sound_goes_on(settings: ExtendSettings, info: MediaInfo) -> bool:
 
 def check_sides(info: MediaInfo) -> None:
     """Raise InputError if pictures are too small for a dream."""
-    if min(info.width, info.height) < _LEAST_DREAM_SIDE:
+    if min(info.width, info.height) < LEAST_SIDE:
         raise InputError(
             f"too-small-to-dream: {info.path} has {info.width}x{info.height} pixels, and a "
-            f"dream needs at least {_LEAST_DREAM_SIDE} on each side: enlarge the clip "
+            f"dream needs at least {LEAST_SIDE} on each side: enlarge the clip "
             "first."
         )
 

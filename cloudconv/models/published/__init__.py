@@ -36,7 +36,7 @@ _UNUSED_BY_4 = ("contextnet.", "unet.")
 """Parts in files of RIFE 4.x that only the paper's network, with three blocks, uses."""
 
 _REDUCED = 4  # the factor by which pictures are smaller that show the largest motion
-_LEVELS = 4  # of the network that corrects a picture
+LEVELS = 4  # of the network that corrects a picture, and of the features that it reads
 
 
 def row(
@@ -256,11 +256,11 @@ class Published(Interpolator):
         """
         hidden: list[Tensor] = []
         seen = list(first)
-        for level in range(_LEVELS):
+        for level in range(LEVELS):
             hidden.append(self.halved(f"unet.down{level}", joined(seen, self.dtype)))
             seen = [hidden[-1], *features[level]]
         hidden.pop()
-        for level in range(_LEVELS):
+        for level in range(LEVELS):
             level_features = self.deconv(f"unet.up{level}.0", joined(seen, self.dtype))
             level_features = F.prelu(
                 level_features, self.tensor(f"unet.up{level}.1.weight")

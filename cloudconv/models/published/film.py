@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cloudconv.models.base import maps_of
 from cloudconv.models.catalogue import ModelSpec
+from cloudconv.models.convolutions import SLOPE
 from cloudconv.models.ops import enlarged, joined, sampling_grid, warp
 from cloudconv.models.pair import Pair
 from cloudconv.models.published import Published, StateDict, has, row, sides
@@ -24,7 +25,6 @@ _FUSED = 5  # sizes that the decoder reads
 _DEPTH = 4  # sizes of the features of one picture
 _OWN = 3  # sizes, the finest ones, that have an estimator of their own
 _ESTIMATING = 4  # convolutions of an estimator before the last
-_SLOPE = 0.2
 
 # Channels at the finest size, and of the flows' estimators.
 _PUBLISHED = [64, 256, 128, 64, 32]
@@ -81,7 +81,7 @@ class FilmNetwork(Published):
         return torch.cat((result, maps_of(aligned[0][:2], grids)), 1)
 
     def _active(self, name: str, x: Tensor) -> Tensor:
-        return F.leaky_relu_(self.conv(name, x), _SLOPE)
+        return F.leaky_relu_(self.conv(name, x), SLOPE)
 
     def _features(self, pictures: Sequence[Tensor]) -> list[Tensor]:
         levels: list[list[Tensor]] = [[] for _ in pictures]

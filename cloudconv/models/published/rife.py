@@ -27,6 +27,7 @@ from cloudconv.models.convolutions import SLOPE, EngineOf, HiddenLayer, HiddenLa
 from cloudconv.models.ops import joined, pad_to_multiple, resize, sample, shuffled, warp
 from cloudconv.models.pair import Pair
 from cloudconv.models.published import (
+    LEVELS,
     Published,
     StateDict,
     colours_of,
@@ -88,7 +89,6 @@ rectifier), and the encoder: its last layer, the hidden channels, and those of t
 result."""
 
 _PAPER_SCALES = (4, 2, 1)
-_LEVELS = 4  # sizes of the features of the paper's network
 _FIRST = "block0.conv0.0.0.weight"
 
 FAMILY = "RIFE"
@@ -385,6 +385,6 @@ class RifePaper(Rife4):
     def _context(self, picture: Tensor, flow: Tensor) -> list[Tensor]:
         """Return features at half, a quarter … of the picture's size, moved by a flow."""
         features = [joined([picture], self.dtype)]
-        for level in range(_LEVELS):
+        for level in range(LEVELS):
             features.append(self.halved(f"contextnet.conv{level + 1}", features[-1]))
         return warp_all(features[1:], resize(flow, 0.5) * 0.5)
