@@ -35,8 +35,8 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5406,
-    "jobs": 3257,
-    "models": 2632,
+    "jobs": 3251,
+    "models": 2629,
     "dreaming": 2062,
     "forecasting": 264,
     "render": 850,
@@ -49,7 +49,7 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 794,
+    "conditional expressions": 793,
     "tuple assignments": 80,
     "lambdas": 75,
     "assignments inside expressions": 68,

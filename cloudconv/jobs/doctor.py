@@ -73,8 +73,8 @@ class Diagnosis:
 
     def as_json(self) -> dict[str, Any]:
         """Return the object of the command's JSON, with the facts at its top."""
-        checks = [asdict(check) for check in self.checks]
-        return {**self.facts, "problems": self.problems, "checks": checks}
+        own = asdict(self)
+        return {**own.pop("facts"), **own}
 
 
 def run(settings: DoctorSettings) -> Job:
@@ -91,21 +91,22 @@ def run(settings: DoctorSettings) -> Job:
         except CloudconvError as error:
             problems.append(str(error))
     problems += _problems(facts)
-    checks: list[Check] = []
-    wanted = settings.check or settings.device is not None
-    for check in check_device(settings.device or "auto") if wanted else ():
-        checks.append(check)
-        yield Measured("check", check)
-    yield Finished(Diagnosis(facts, problems, checks))
+    if facts["weights"]:
+        facts["weights"] = dict.fromkeys(("ok", "missing", "damaged"), 0) | Counter(
+            facts["weights"].values()
+        )
+    diagnosis = Diagnosis(facts, problems, [])
+    if settings.check or settings.device is not None:
+        for check in check_device(settings.device or "auto"):
+            diagnosis.checks.append(check)
+            yield Measured("check", check)
+    yield Finished(diagnosis)
 
 
 def _problems(facts: Mapping[str, Any]) -> Iterator[str]:
-    counts = Counter(facts["weights"])
-    # The weights are read again, for their hashes, only if some are harmed.
-    if counts["missing"] or counts["damaged"]:
-        for name, state in _weights().items():
-            if state != "ok":
-                yield f"The weights of {name} are {state}."
+    for name, state in facts["weights"].items():
+        if state != "ok":
+            yield f"The weights of {name} are {state}."
     if facts["encoders"]["libx264"] != "works":
         yield "libx264, the default encoder, does not work here."
     for name, is_present in facts["filters"].items():
@@ -121,10 +122,6 @@ def _of_each(fact: Callable[[str], Any], names: Sequence[str]) -> dict[str, Any]
 def _weights() -> dict[str, str]:
     names = [spec.weights for spec in registry.MODELS if spec.weights is not None]
     return _of_each(weights.status, names)
-
-
-def _count_of_weights() -> dict[str, int]:
-    return {"ok": 0, "missing": 0, "damaged": 0} | Counter(_weights().values())
 
 
 def _free_disk() -> int:
@@ -194,7 +191,7 @@ FACTS: dict[str, Callable[[], Any]] = {
     "encoders": partial(_of_each, encoder_state, _ENCODERS),
     "filters": partial(_of_each, has_filter, _FILTERS),
     "devices": _devices,
-    "weights": _count_of_weights,
+    "weights": _weights,
     "auto": _auto,
 }
 """The facts by their keys in the command's JSON, in the order of its rows.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import ge
 from typing import Any, Literal
 
 import numpy as np
@@ -122,19 +123,22 @@ def check_tensor(tensor: Tensor) -> None:
         )
 
 
-def tensor_needed(shape: str, got: object) -> PictureError:
-    """Return the error for something else than a floating-point tensor of a shape."""
-    return PictureError(
-        f"bad-tensor: A floating-point tensor {shape} is needed, got {got}."
+def float_check(tensor: Tensor, least: Sequence[int], needed: str) -> SampleCheck:
+    """Start the check of a floating-point tensor with RGB, (…, 3, H, W).
+
+    ``least``: the least length of each axis, as the words ``needed`` say. Raises
+    PictureError for anything else.
+    """
+    if isinstance(tensor, Tensor) and tensor.is_floating_point():
+        check_tensor(tensor)
+        is_large = tensor.ndim == len(least) and all(map(ge, tensor.shape, least))
+        if is_large and tensor.shape[-3] == 3:
+            return SampleCheck(tensor)
+    got = getattr(tensor, "dtype", type(tensor).__name__), *getattr(tensor, "shape", ())
+    raise PictureError(
+        f"bad-tensor: A floating-point tensor {needed} is needed, got "
+        f"{' '.join(map(str, got))}."
     )
-
-
-def float_check(tensor: Tensor, shape: str) -> SampleCheck:
-    """Start the check of a floating-point tensor; raise PictureError for anything else."""
-    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-        raise tensor_needed(shape, getattr(tensor, "dtype", type(tensor).__name__))
-    check_tensor(tensor)
-    return SampleCheck(tensor)
 
 
 class SampleCheck:
@@ -180,10 +184,9 @@ def each_of(pictures: Any) -> Any:
 
     Raises PictureError for a single picture, and for no iterable.
     """
-    is_several = isinstance(pictures, Iterable) and not isinstance(pictures, Image.Image)
-    if isinstance(pictures, np.ndarray | Tensor):
-        is_several = pictures.ndim > 2 and _channel_axis(pictures.shape) is None
-    if not is_several:
+    shape = getattr(pictures, "shape", (0,) * 4)
+    is_single = len(shape) < 3 or _channel_axis(shape) is not None
+    if is_single or not isinstance(pictures, Iterable):
         raise PictureError(
             "several-pictures: Several pictures are needed: give a list of NumPy arrays, "
             "PyTorch tensors or PIL images, or one array or tensor (B, H, W, C) or (B, C, "

@@ -341,15 +341,10 @@ class Predictor(Model):
         wait for a GPU. Raises PictureError if the context has too few frames, or is not a
         tensor of that shape.
         """
-        shape = f"(B, T, 3, H, W) with T of at least {self.spec.context}"
-        check = arrays.float_check(context, shape) if checks else None
+        least = self.spec.context
+        shape = f"(B, T, 3, H, W) with T of at least {least}"
+        check = arrays.float_check(context, (1, least, 3, 1, 1), shape) if checks else None
         own = context.device
-        if (
-            context.ndim != 5
-            or context.shape[2] != 3
-            or context.shape[1] < self.spec.context
-        ):
-            raise arrays.tensor_needed(shape, tuple(context.shape))
         device = next((weight.device for weight in self.parameters()), own)
         pictures = [
             partial(lambda picture: picture.to(device).float(), picture)
@@ -415,9 +410,7 @@ class Reconstructor(Model):
 
         Raises PictureError if the pictures are not a floating-point tensor of that shape.
         """
-        check = arrays.float_check(picture, "(B, 3, H, W)")
-        if picture.ndim != 4 or picture.shape[1] != 3:
-            raise arrays.tensor_needed("(B, 3, H, W)", tuple(picture.shape))
+        check = arrays.float_check(picture, (1, 3, 1, 1), "(B, 3, H, W)")
         height, width = picture.shape[2:]
         result: Tensor = self(pad_to_multiple(picture.float(), self.spec.multiple))
         check.finish()

@@ -83,15 +83,15 @@ def interpolated(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
 
 def _steps(frames: Generator[Any, None, None], threads: int | None) -> Iterator[Any]:
     """Yield the frames; between two of them the process is as the caller left it."""
-    following: list[Any] = []  # keeps no picture that the caller has
+
+    @restored()
+    def step() -> list[Any]:
+        set_threads(threads)
+        return [*islice(frames, 1)]
+
     with closing(frames):
-        while True:
-            with restored():
-                set_threads(threads)
-                following.extend(islice(frames, 1))
-            if not following:
-                return
-            yield following.pop()
+        for following in iter(step, []):
+            yield following.pop()  # keeps no picture that the caller has
 
 
 def _interpolated(pictures: Any, settings: FramesSettings) -> Generator[Any, None, None]:
@@ -164,8 +164,9 @@ def _given(
                 "picture, which has not been returned yet: give a copy of each picture."
             )
         waiting[place_of(picture)] = planes
-        at = Fraction(number), Fraction(1)
-        yield _MemoryFrame(planes, *at, _FULL, kind=kind, original=picture)
+        yield _MemoryFrame(
+            planes, Fraction(number), Fraction(1), _FULL, kind=kind, original=picture
+        )
     _finish(checks)
 
 
