@@ -167,15 +167,6 @@ class RenderJob:
             token="" if folder is None else token_of(folder),
         )
 
-    @property
-    def model_key(self) -> tuple[object, ...]:
-        """Return a key that is equal for plans that can use the same model."""
-        run = self.run
-        settings = self.run.settings
-        options = settings.scale, settings.tile, settings.timesteps
-        model = settings.chosen_model, run.weights
-        return run.workers.used, run.dtype, *model, *options
-
     def source(self) -> Source:
         """Return a source that stays open between segments, in a worker."""
         gpu = self.run.workers.used.index or 0
@@ -360,11 +351,10 @@ def _planned(
 
 
 class SegmentWork:
-    """Render segments in a worker; model and source remain open between two segments."""
+    """Render segments in a worker; model and source remain open between those of a job."""
 
     _job: RenderJob | None = None
-    _renderer: Renderer | None = None
-    _source: Source | None = None
+    _open: tuple[Source, Renderer] | None = None
 
     def __call__(self, job: RenderJob, segment: SegmentPlan) -> Iterator[Any]:
         """Render a segment; yield its progress, warnings, and ``Finished`` at the end."""
@@ -386,24 +376,18 @@ class SegmentWork:
                 yield event
 
     def _opened(self, job: RenderJob) -> tuple[Source, Renderer]:
-        before = self._job
-        self._job = job
         # An equal job keeps the batch size, which a lack of memory may have reduced.
-        if self._source is None or self._renderer is None or before != job:
+        if self._open is None or self._job != job:
+            if self._open is not None:
+                self._open[0].__exit__()
+            self._open = None  # frees the memory for the next model
             set_threads(job.encoding.threads)
-            if (
-                self._renderer is None
-                or before is None
-                or before.model_key != job.model_key
-            ):
-                self._renderer = None  # frees the memory for the next one
-                used = job.run, job.run.workers.used
-                self._renderer = renderer_on(*used, job.sizes.cpu_streams, Warnings())
-            job.apply_to(self._renderer)
-            if self._source is not None:
-                self._source.__exit__()
-            self._source = job.source()
-        return self._source, self._renderer
+            used = job.run, job.run.workers.used
+            renderer = renderer_on(*used, job.sizes.cpu_streams, Warnings())
+            job.apply_to(renderer)
+            self._open = job.source(), renderer
+            self._job = job
+        return self._open
 
 
 PLAN = ".cloudconv-plan.json"
