@@ -42,7 +42,7 @@ CEILINGS = {
     "render": 850,
     "training": 693,
     "schedule": 945,
-    "settings + cli + report": 1692,
+    "settings + cli + report": 1688,
     THE_REST: 1624,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""

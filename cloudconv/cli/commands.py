@@ -210,8 +210,7 @@ def _run_all(console: Console, settings: kinds.InterpManySettings) -> list[dict[
     def ended(event: Ended) -> str:
         ends[event.number] = event
         if isinstance(event.outcome, CloudconvError):
-            message = event.outcome.text
-            text = message if event.input in message else f"{event.input}: {message}"
+            text = streams.named(event.outcome.text, event.input)
             print_error(text, code=event.outcome.code, input=event.input)
         elif not hasattr(event.outcome, "duration"):
             console.info(_skipped(event.outcome))

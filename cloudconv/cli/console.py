@@ -167,10 +167,7 @@ def print_error(error: str, **facts: Any) -> None:
 
     ``facts`` are for programs only.
     """
-    if streams.messages.as_objects:
-        print_object("error", error=error, **facts)
-    else:
-        print_message(f"error: {error}")
+    print_message(f"error: {error}", "error", error=error, **facts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,12 +211,8 @@ class Console(Settings):
 
     def warning(self, text: str, about: str | None = None, code: str | None = None) -> None:
         """Print a warning in one line, after the name ``about`` unless the text has it."""
-        if streams.messages.as_objects:
-            print_object("warning", text=text, code=code, about=about)
-        elif about is None or about in text:
-            print_message(f"warning: {text}")
-        else:
-            print_message(f"warning: {about}: {text}")
+        line = f"warning: {streams.named(text, about)}"
+        print_message(line, "warning", text=text, code=code, about=about)
 
 
 def run_job(

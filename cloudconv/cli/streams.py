@@ -41,19 +41,25 @@ messages = SimpleNamespace(as_objects=False)
 """The form of all lines on stderr: text, or with ``--progress json`` objects."""
 
 
-def print_message(line: str, kind: str = "note") -> None:
+def print_message(line: str, kind: str = "note", /, **facts: Any) -> None:
     """Write one line to stderr, wrapped between words on a terminal.
 
-    Errors in writing are ignored. ``kind`` is the ``type`` of the object if lines are JSON.
+    Errors in writing are ignored. If lines are JSON, the object has the ``type`` ``kind``,
+    and the ``facts`` in place of the line, if there are some.
     """
     if messages.as_objects:
-        print_object(kind, text=line)
+        print_object(kind, **(facts or {"text": line}))
         return
     line = plain(line).replace("\n", "\\n")
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns
         line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
     _write(line)
+
+
+def named(text: str, name: str | None) -> str:
+    """Return a text after the name that it is about, unless the text has the name."""
+    return text if name is None or name in text else f"{name}: {text}"
 
 
 def print_object(kind: str, /, **values: Any) -> None:
