@@ -103,7 +103,7 @@ def listed(items: Sequence[str], word: str) -> str:
     return f" {word} ".join(filter(None, (", ".join(items[:-1]), items[-1])))
 
 
-def shortened(items: Sequence[Any], most: int) -> str:
+def shortened(items: Sequence[Any], most: int = 3) -> str:
     """Return the first ``most`` items and the number of the others: ``a, b and 3 more``."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(map(str, items[:most])) + more

@@ -13,8 +13,6 @@ from cloudconv.settings.option import Settings
 Made = dict[str, str | None]
 """A text for each name of an option, an input, or anything else that changes a result."""
 
-_MOST_NAMED = 3
-
 
 def describe(settings: Settings, inputs: Mapping[str, str | None], **more: Any) -> Made:
     """Return what a work is made of: options, a hash of each input, and ``more``."""
@@ -36,4 +34,4 @@ def difference(
     names = sorted((before.keys() | now.keys()) - set(besides))
     differing = [name for name in names if before.get(name) != now.get(name)]
     words = {option: option.replace("_", " ") for option in settings.pinned()}
-    return shortened([words.get(name, name) for name in differing], _MOST_NAMED)
+    return shortened([words.get(name, name) for name in differing])

@@ -70,13 +70,13 @@ def _described(path: Path, _: tuple[int, ...]) -> tuple[ModelSpec, Mapping[str, 
         families = sorted({family.FAMILY for family in published.families()})
         raise WeightsError(
             f"network-unknown: {path} holds no network that cloudconv knows (its first "
-            f"tensors: {shortened(first, 3)}): give a file that 'cloudconv train' wrote, "
+            f"tensors: {shortened(first)}): give a file that 'cloudconv train' wrote, "
             f"or one of {listed(families, 'or')}."
         )
     if unfit := published.unfit(network, state):
         raise WeightsError(
             f"network-differs: {path} looks like {network.family}, and some of its tensors "
-            f"differ ({shortened(unfit, 3)}): give the file of a version that the authors "
+            f"differ ({shortened(unfit)}): give the file of a version that the authors "
             "published."
         )
     return replace(network, name=path.name), metadata
@@ -198,7 +198,7 @@ def check_times(spec: ModelSpec, factor: Fraction | None) -> None:
     raise ModelUsageError(
         f"only-middle: The model {spec.name} makes only the middle of two frames, so the "
         "factor must be a power of two: give 2, 4 or 8, or use a model for any time: "
-        f"{shortened(names, 3)}."
+        f"{shortened(names)}."
     )
 
 

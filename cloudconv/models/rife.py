@@ -17,13 +17,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.images import TINY
 from cloudconv.models.base import COLOURS, MAPS, Interpolator, maps_of
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import lerp_into, resize, sample, sampling_grid, strips, warp
 from cloudconv.models.pair import Pair
-from cloudconv.models.sharpening import restore_detail
+from cloudconv.models.sharpening import TINY, restore_detail
 from cloudconv.models.stillness import stillness
 
 _WIDTHS = (192, 128, 96, 64)

@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.images import TINY
 from cloudconv.metrics import LUMA
 from cloudconv.models.base import COLOURS
 from cloudconv.models.ops import resize, sample, sampling_grid, strip_rows, strips
@@ -31,6 +30,7 @@ _LINES = slice(3, 4)
 _MOST = 1.25  # the largest gain of a detail
 _LEAST_ENERGY = 1e-7
 _AROUND = 13  # cells, along each side, over which the two pictures are compared
+TINY = 1e-6  # of squares of luma: a thousandth of the range, so flat pictures are equal
 _REACH = 2  # pixels on each side that the blur reads
 
 
@@ -107,7 +107,6 @@ def _common(first: Tensor, second: Tensor) -> Tensor:
         torch.cat((first, second, first * first, second * second, first * second), 1)
     )
     mean0, mean1, square0, square1, product = torch.split(means, 1, 1)
-    # A thousandth of the range of luma is added: flat pictures are equal.
     variance0 = (square0 - mean0 * mean0).clamp_min(0) + TINY
     variance1 = (square1 - mean1 * mean1).clamp_min(0) + TINY
     shared = product - mean0 * mean1 + TINY

@@ -152,7 +152,7 @@ class Windows:
         self.groups = [group for group in fit if group]
         if not self.groups:
             raise InputError(
-                f"no-usable-clip: No clip can be used: {shortened(unfit, 3)}. Give longer "
+                f"no-usable-clip: No clip can be used: {shortened(unfit)}. Give longer "
                 "or larger clips, or for train a smaller --crop or --interval, or fewer "
                 "frames at once."
             )
@@ -160,7 +160,7 @@ class Windows:
             self.warnings.append(
                 Warned(
                     f"clips-left-out: Some of the {len(faults)} clips are left out: "
-                    f"{shortened(unfit, 3)}."
+                    f"{shortened(unfit)}."
                 )
             )
 
