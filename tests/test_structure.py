@@ -35,8 +35,8 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 THE_REST = "all the rest"
 CEILINGS = {
     "media": 5406,
-    "jobs": 3241,
-    "models": 2630,
+    "jobs": 3240,
+    "models": 2631,
     "dreaming": 2062,
     "forecasting": 264,
     "render": 850,
@@ -49,7 +49,7 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 793,
+    "conditional expressions": 792,
     "tuple assignments": 80,
     "lambdas": 75,
     "assignments inside expressions": 68,

@@ -210,24 +210,22 @@ _LACKS = ("fp16-on-cpu", "no-bf16")  # codes of errors: the device lacks the pre
 
 def check_device(device: str = "auto") -> Iterator[Check]:
     """Yield checks of a device: its frames, compared with the CPU's, and its speed."""
-    began = time.monotonic()
+    end = time.monotonic() + SECONDS
     chosen = devices.choose_device(device)
-    checks: dict[str, Callable[[], str]] = {"speed": partial(_speed, chosen)}
+    yield _tried("speed", partial(_speed, chosen), end)
     for spec in registry.MODELS:
-        expected = cache(partial(_made, spec.name, torch.device("cpu"), "fp32"))
-        for name in (
-            devices.PRECISIONS if spec.task == "interpolate" and spec.weights else ()
-        ):
-            parity = partial(_parity, partial(_made, spec.name, chosen, name), expected)
-            checks[f"{spec.name} {name}"] = parity
-    for name, check in checks.items():
-        if time.monotonic() - began > SECONDS:
-            yield Check(name, "absent", "not tried: the time was used up")
-        else:
-            yield _tried(name, check)
+        if spec.task == "interpolate" and spec.weights:
+            expected = cache(partial(_made, spec.name, torch.device("cpu"), "fp32"))
+            for precision in devices.PRECISIONS:
+                made = partial(_made, spec.name, chosen, precision)
+                check = partial(_parity, made, expected)
+                yield _tried(f"{spec.name} {precision}", check, end)
 
 
-def _tried(name: str, check: Callable[[], str]) -> Check:
+def _tried(name: str, check: Callable[[], str], end: float) -> Check:
+    """Return the result of a check, which does not start after the time ``end``."""
+    if time.monotonic() > end:
+        return Check(name, "absent", "not tried: the time was used up")
     try:
         return Check(name, "ok", check())
     except (CloudconvError, RuntimeError, ValueError, MemoryError, OSError) as error:

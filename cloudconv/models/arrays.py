@@ -134,7 +134,8 @@ def float_check(tensor: Tensor, least: Sequence[int], needed: str) -> SampleChec
         is_large = tensor.ndim == len(least) and all(map(ge, tensor.shape, least))
         if is_large and tensor.shape[-3] == 3:
             return SampleCheck(tensor)
-    got = getattr(tensor, "dtype", type(tensor).__name__), *getattr(tensor, "shape", ())
+    kind = getattr(tensor, "dtype", type(tensor).__name__)
+    got = filter(None, (kind, tuple(getattr(tensor, "shape", ()))))
     raise PictureError(
         f"bad-tensor: A floating-point tensor {needed} is needed, got "
         f"{' '.join(map(str, got))}."

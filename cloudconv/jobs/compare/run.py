@@ -5,7 +5,7 @@ A report has a page, a side-by-side video and the result.
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -75,7 +75,14 @@ def run(warnings: Warnings, settings: CompareSettings) -> Job:
             total = clip.frames_expected
             yield Progress("scoring", min(excerpt.read, total), total)
             interrupts.check()
-        warnings.add(*_warnings(plan, scorer, rows))
+        horizon = plan.settings.horizon
+        reached = _reached(rows)
+        if horizon is not None and 0 < reached < horizon:
+            not_reached = Warned(
+                f"horizon-not-reached: No scene of the clip is long enough for {horizon} "
+                f"frames ahead: the scores end at {reached}."
+            )
+            warnings.add(not_reached)
         check_unchanged(plan.info)
         if not rows:
             code, words = (
@@ -103,16 +110,6 @@ def run(warnings: Warnings, settings: CompareSettings) -> Job:
             cuts = tuple(cut - start for cut in clip.cuts)
             writer.finish(_report(plan, result, rows, cuts), result.as_json())
     yield Finished(result)
-
-
-def _warnings(plan: ComparePlan, scorer: Scorer, rows: Sequence[Row]) -> Iterator[Warned]:
-    horizon = plan.settings.horizon
-    reached = _reached(rows)
-    if horizon is not None and 0 < reached < horizon:
-        yield Warned(
-            f"horizon-not-reached: No scene of the clip is long enough for {horizon} "
-            f"frames ahead: the scores end at {reached}."
-        )
 
 
 def _reached(rows: Sequence[Row]) -> int:
