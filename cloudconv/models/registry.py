@@ -12,8 +12,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING
 
 from cloudconv import checkpoints, weights
 from cloudconv.checkpoints import file_of
@@ -157,22 +156,12 @@ def load_model(
 load: Callable[..., Interpolator] = partial(  # type: ignore[assignment]
     load_model, task="interpolate"
 )
-_shared: WeakValueDictionary[tuple[str, str, str], Any] = WeakValueDictionary()
 
 
-def shared(
-    name: str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
-) -> Interpolator:
-    """Return a network that ships, loaded once for all that use it at the same time.
-
-    See :func:`load_model`. Its memory is free when nobody uses the network any more.
-    """
-    key = name, str(device), str(dtype)
-    network: Interpolator | None = _shared.get(key)
-    if network is None:
-        network = load(name, device, dtype)
-        _shared[key] = network
-    return network
+@lru_cache(maxsize=2)
+def shared(name: str, device: str, dtype: torch.dtype) -> Interpolator:
+    """Return a network that ships, loaded once for all; see :func:`load_model`."""
+    return load(name, device, dtype)
 
 
 load_predictor: Callable[..., Predictor] = partial(  # type: ignore[assignment]

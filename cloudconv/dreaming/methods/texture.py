@@ -116,7 +116,7 @@ class _Clip:
         self._material = material
         self._options = options
         self._device = options.device
-        self._network = registry.shared(NETWORK, options.device, options.dtype)
+        self._network = registry.shared(NETWORK, str(options.device), options.dtype)
         scales = [s for s in SCALES if s <= 1 and s * max(material.size) <= LONGEST_SIDE]
         self._scale = max(scales, default=min(SCALES))
         wind = material.once(_wind)

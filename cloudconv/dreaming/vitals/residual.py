@@ -34,7 +34,7 @@ class Residuals:
     """
 
     def __init__(self, picture: Callable[[int], Bytes], count: int) -> None:
-        self._network = registry.shared(NETWORK, dtype=torch.float32)
+        self._network = registry.shared(NETWORK, "cpu", torch.float32)
         self._picture = picture
         self._count = count
         self.usual = cache(self._usual)
