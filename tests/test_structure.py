@@ -36,7 +36,7 @@ THE_REST = "all the rest"
 CEILINGS = {
     "media": 5406,
     "jobs": 3240,
-    "models": 2625,
+    "models": 2620,
     "dreaming": 2062,
     "forecasting": 264,
     "render": 850,

@@ -10,13 +10,12 @@ picture may differ by two levels.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,8 +93,6 @@ class HiddenLayers:
         while count and _suits_winograd(now[count - 1], inputs[count - 1]):
             count -= 1
         self._others = count  # the number of first layers that PyTorch always computes
-        self._winograd: _Winograd | None = None
-        self._lock = Lock()
 
     def apply(self, x: Tensor) -> Tensor:
         """Return the last layer's result, with channels last in memory on a CPU.
@@ -112,15 +109,13 @@ class HiddenLayers:
                 if engine != PYTORCH:
                     pictures = list(torch.split(x, 1))
                     del x
-                    return self._by_winograd().apply(pictures)
+                    return self._winograd.apply(pictures)
             x = _computed(x, layer, packed)
         return x
 
-    def _by_winograd(self) -> "_Winograd":
-        with self._lock:
-            if self._winograd is None:
-                self._winograd = _Winograd(self._layers()[self._others :])
-            return self._winograd
+    @cached_property
+    def _winograd(self) -> "_Winograd":
+        return _Winograd(self._layers()[self._others :])
 
 
 def trial(layer: HiddenLayer, x: Tensor, engine: str) -> Callable[[], object]:
