@@ -36,7 +36,7 @@ THE_REST = "all the rest"
 CEILINGS = {
     "media": 5406,
     "jobs": 3240,
-    "models": 2620,
+    "models": 2618,
     "dreaming": 2062,
     "forecasting": 264,
     "render": 850,
@@ -49,7 +49,7 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 792,
+    "conditional expressions": 791,
     "tuple assignments": 80,
     "lambdas": 75,
     "assignments inside expressions": 68,

@@ -72,12 +72,10 @@ class Engines:
     ``chosen``: the engine by the number of channels.
     """
 
-    def __init__(self, recorded: Mapping[str, str] | None = None) -> None:
+    def __init__(self) -> None:
         self.chosen: dict[str, str] = {}
         self._of: EngineOf = fastest
         self._is_recorded = False
-        if recorded is not None:
-            self.use(recorded)
 
     def of(self, channels: int, pixels: int) -> str:
         """Return the engine for layers of so many channels and pixels."""

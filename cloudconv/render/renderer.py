@@ -127,10 +127,10 @@ class Renderer:
         wanted: WantedSizes = AUTOMATIC,
         scale: float = 1.0,
         judges: bool = False,
-        engines: Engines | None = None,
+        engines: Engines,
         warnings: Warnings | None = None,
     ) -> None:
-        self.engines = Engines({}) if engines is None else engines
+        self.engines = engines
         self._inference = Inference(
             model, device, scale, judges, fills=device.type != "cpu"
         )

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 import cloudconv
 from cloudconv.media.frames.frame import Frame
 from cloudconv.models import registry
+from cloudconv.models.engines import Engines
 from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
 from cloudconv.timeline import Task
@@ -292,7 +293,10 @@ def test_the_plan_covers_the_memory_that_is_used(gpu, file, name):
             name if own else file(name), device, torch.float16 if own else None
         )
         weights = record.peak
-        work = Renderer(network, device=device, wanted=WantedSizes(2), judges=own)
+        wanted = WantedSizes(2)
+        work = Renderer(
+            network, device=device, engines=Engines(), wanted=wanted, judges=own
+        )
         tasks = []
         for k in range(1, 5):
             times = one / 2, frames[k].time, one / 2
@@ -313,7 +317,7 @@ def test_the_plan_covers_the_memory_of_exposures(gpu):
         network = registry.load("cloud-best", device, torch.float16)
         weights = record.peak
         wanted = WantedSizes(2, exposes=True)
-        work = Renderer(network, device=device, wanted=wanted)
+        work = Renderer(network, device=device, engines=Engines(), wanted=wanted)
         tasks = []
         for start in (1, 18):
             parts = []

@@ -15,6 +15,7 @@ from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.media.frames.frame import ColorTags, Frame
 from cloudconv.models import registry
 from cloudconv.models.baselines import Blend
+from cloudconv.models.engines import Engines
 from cloudconv.render import memory
 from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
@@ -55,7 +56,10 @@ def renderer(model="tiny", **options):
     """Return a renderer; options that are sizes go into its wanted sizes."""
     loaded = registry.load(model) if isinstance(model, str) else model
     sizes = {k: options.pop(k) for k in ("batch", "tile", "cpu_streams") if k in options}
-    return Renderer(loaded, **{"device": CPU, **options}, wanted=WantedSizes(**sizes))
+    engines = Engines()
+    engines.use({})  # so that no time is measured
+    options = {"device": CPU, "engines": engines, **options}
+    return Renderer(loaded, **options, wanted=WantedSizes(**sizes))
 
 
 def pixels(frames):
