@@ -20,6 +20,7 @@ from cloudconv.timemap import TimeMap
 from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.factory import (
+    packet_times,
     packets_of,
     picture,
     read_planes,
@@ -174,6 +175,22 @@ def test_a_speed_that_changes_shows_the_source_where_the_map_says(tmp_path):
             left, right = (before[int(at) + k][0].astype(float) for k in (0, 1))
             wanted = left + float(at - int(at)) * (right - left)
             assert np.abs(planes[0] - wanted).max() <= 1.5
+
+
+def test_sound_is_cut_only_where_the_part_is(tmp_path):
+    """The pictures begin a second after the sound, and end a second before it."""
+    late = [1 + F(k, 24) for k in range(24)]
+    clip = write_clip(
+        tmp_path / "a.mkv", 24, times=late, audio=["pcm_s16le"], audio_seconds=F(3)
+    )
+    interp(clip, "end.mkv", factor=2, end="0.5")
+    interp(clip, "start.mkv", factor=2, start="0.5")
+    sound, early, later = (
+        packet_times(tmp_path / f"{k}.mkv") for k in ("a", "end", "start")
+    )
+    assert early == [time for time in sound if time < F(3, 2)]
+    assert later == [time - F(3, 2) for time in sound if time >= F(3, 2)]
+    assert read_times(tmp_path / "end.mkv")[0] == 1
 
 
 @pytest.mark.parametrize("start", [0, F(1, 2), F(13, 25), F(77, 100)])

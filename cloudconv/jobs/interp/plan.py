@@ -140,7 +140,6 @@ class InterpPlan(video.VideoPlan):
         timing = self.info.timing
         settings = self.settings
         request = self.request
-        is_whole = settings.start is None and settings.end is None
         keeps_time = settings.slowmo is None and settings.speed is None
         zero = self.zero(first)
         factor = 1 / (request.shows.speed or Fraction(1))
@@ -150,7 +149,9 @@ class InterpPlan(video.VideoPlan):
         gap = 1 / (timing.gap_rate or Fraction(1))
         ends = exact(settings.end) or Fraction(1)
         spans = [timing.time_base, timing.last_duration, gap, ends]
-        start, end = (None, None) if is_whole else self.window
+        given = zip((settings.start, settings.end), self.window, strict=True)
+        # Sound goes on beyond an end that nobody chose.
+        start, end = (None if chosen is None else at for chosen, at in given)
         has_sound = keeps_time or settings.audio == "stretch"
         shows = None if keeps_time else self.request.shows_from(first)
         copies = settings.audio == "copy"

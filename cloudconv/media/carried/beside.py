@@ -66,8 +66,6 @@ _TEXT = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
 """Codecs of text subtitles, which can be converted to one another."""
 _STYLED = ("ass", "ssa", "webvtt")
 """Those that have places, styles and times inside of a text."""
-_PNG_COVER = {"filename": "cover.png", "mimetype": "image/png"}
-_JPEG_COVER = {"filename": "cover.jpg", "mimetype": "image/jpeg"}
 _LONG_AGO = Fraction(-(10**9))  # a time in seconds before that of every packet
 _NOTHING: Timed = (_LONG_AGO, None)  # in the place of a packet that is not known yet
 
@@ -98,8 +96,9 @@ def decide(stream: Any, container: Container, carry: Carry) -> Way:
         return _left_out(
             stream, "stream-unreadable", "it cannot be decoded and encoded again"
         )
-    why = f"FFmpeg cannot write it to {container.name}"
-    return _left_out(stream, "stream-refused", why)
+    return _left_out(
+        stream, "stream-refused", f"FFmpeg cannot write it to {container.name}"
+    )
 
 
 def _left_out(stream: Any, code: str, why: str) -> Way:
@@ -324,8 +323,12 @@ class OtherStreams:
         if data is None:
             return
         if copy is None:
-            is_png = stream.codec_context.name == "png"
-            tags = (_PNG_COVER if is_png else _JPEG_COVER) | stream.metadata
+            kind = codec_name(stream)  # mjpeg, png
+            usual = {
+                "filename": f"cover.{kind}".replace("mjpeg", "jpg"),
+                "mimetype": f"image/{kind.removeprefix('m')}",
+            }
+            tags = usual | stream.metadata
             self._out.add_attachment(tags["filename"], tags["mimetype"], data)
             return
         packet = av.Packet(data)

@@ -98,15 +98,14 @@ def kept_chapters(chapters: Sequence[Any], carry: Carry) -> tuple[list[Any], int
             }
             count += 1
     stored = [kept[start] for start in sorted(kept)]
-    lost = count - len(stored)
     for one, after in pairwise(stored):
         one["end"] = min(one["end"], after["start"])
     if stored and stored[0]["start"] > _LATE * 10**6:
-        before = {"start": 0, "end": stored[0]["start"], "metadata": {"title": ""}}
-        stored.insert(0, {**stored[0], **before})
+        untitled = {"metadata": {"title": ""}}
+        stored.insert(0, stored[0] | untitled | {"start": 0, "end": stored[0]["start"]})
     elif stored:
         stored[0]["start"] = 0
-    return stored, lost
+    return stored, count - len(kept)
 
 
 def _span_of(chapter: Any) -> tuple[Fraction, Fraction]:
@@ -119,10 +118,11 @@ def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:
     # FFmpeg's MP4 reader calls a track's title so, and its writer does not.
     if "name" in tags:
         tags = {"title": tags["name"]} | tags
-    kept = {
-        key: value
-        for key, value in tags.items()
-        if key.lower().split("-")[0] not in _STALE
-        and not key.lower().startswith(_STALE_PREFIXES)
-    }
-    return container.tags(kept)
+    return container.tags(
+        {
+            key: value
+            for key, value in tags.items()
+            if key.lower().split("-")[0] not in _STALE
+            and not key.lower().startswith(_STALE_PREFIXES)
+        }
+    )

@@ -282,6 +282,7 @@ class CopiedTrack:
         tick = self.target.time_base
         later = nearest(self.delay / tick)
         shown = decoded = nearest(time / tick)
+        gap = 0
         if early is not None:
             decoded = min(nearest((time - early) / tick), shown)
         if early is not None or self.source.type != "video":
@@ -293,10 +294,13 @@ class CopiedTrack:
                 shown = max(shown, decoded)
             else:
                 self._steps_back = False
+            gap = decoded - least + self._step
             self._last = decoded
             packet.dts = decoded + later
         packet.pts = shown + later
-        packet.duration = nearest(lasts / tick)
+        # A track of MP4 ends where its last packet ends, which may state no length. Only a
+        # subtitle without a length has none.
+        packet.duration = nearest(lasts / tick) or gap * self._step
         packet.time_base = tick
         packet.stream = self.target
         return (decoded + later) * tick, packet

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
 from math import lcm
@@ -170,11 +170,11 @@ def amend(muxed: MuxedFile) -> None:
 
 
 def amend_mov(muxed: MuxedFile) -> None:
-    """Hide subtitles that nobody chose, and put tags in the place of their padding."""
+    """Describe the tracks, and put tags in the place of their padding."""
     with muxed.path.open("rb+") as file:
         size = muxed.path.stat().st_size
         for track in _tracks(file, size):
-            _hide(file, track, muxed.hidden)
+            _describe(file, track, muxed)
         for tags in _within(file, (0, size), b"moov", b"udta"):
             for at, after in [*_boxes(file, None, *tags), *_itunes_tags(file, tags)]:
                 file.seek(at - 8)
@@ -209,19 +209,27 @@ def shown_later(path: Path, place: int, count: int) -> NDArray[np.int64]:
     return np.zeros(count, np.int64)
 
 
-def _hide(file: BinaryIO, track: BoxSpan, hidden: Sequence[int]) -> None:
-    """Mark a track, in place, as shown only if somebody chooses it.
+def _describe(file: BinaryIO, track: BoxSpan, muxed: MuxedFile) -> None:
+    """Hide a track that nobody chose, and name its language by three letters, in place.
 
     FFmpeg's muxer marks the first track of subtitles as shown if none is the default one,
-    and players then show subtitles that nobody has chosen.
+    and players then show subtitles that nobody has chosen. The one of MOV knows only
+    languages of the Macintosh.
     """
-    for header, _ in _boxes(file, b"tkhd", *track):
-        file.seek(header)
-        version, *flags = file.read(4)
-        file.seek(16 if version else 8, 1)  # the times of creation and of a change
-        if int.from_bytes(file.read(4), "big") in hidden:
-            file.seek(header + 3)
-            file.write(bytes([flags[-1] & ~_SHOWN]))
+    header, _ = next(_boxes(file, b"tkhd", *track))
+    file.seek(header)
+    version, *flags = file.read(4)
+    file.seek(16 if version else 8, 1)  # the times of creation and of a change
+    number = int.from_bytes(file.read(4), "big")
+    is_hidden, language = muxed.tracks.get(number, (False, ""))
+    if is_hidden:
+        file.seek(header + 3)
+        file.write(bytes([flags[-1] & ~_SHOWN]))
+    letters = [ord(letter) & 31 for letter in language]
+    for _, end in _within(file, track, b"mdia", b"mdhd"):
+        if len(letters) == 3:
+            file.seek(end - 4)
+            file.write(struct.pack(">H", letters[0] << 10 | letters[1] << 5 | letters[2]))
 
 
 def _tracks(file: BinaryIO, size: int) -> Iterator[BoxSpan]:

@@ -3,7 +3,7 @@
 The rows do not import FFmpeg, so that a wrong name of an output is refused at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ class MuxedFile(NamedTuple):
     varies: bool  # whether the rate is variable
     end: Fraction  # of the last frame, in seconds
     lasts: Fraction  # the last frame, in seconds; 0 if packets were copied
+    # Of each track, by its number from 1 on: whether nobody chose it, and its language.
+    tracks: Mapping[int, tuple[bool, str]]
     prepared: bytes = b""  # what the row's ``prepare`` has returned
     delays: Sequence[Fraction] = ()  # in seconds, to state for the tracks of audio
-    hidden: Sequence[int] = ()  # numbers of the tracks that nobody chose, from 1 on

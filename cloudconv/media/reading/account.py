@@ -109,7 +109,5 @@ class Account:
         lost = [time for _, time in others] + lost
         self.lost += len(lost)
         self.missed += lost
-        if lost:
-            first = min(lost)
-            earlier = first if self.first_lost is None else self.first_lost
-            self.first_lost = min(first, earlier)
+        before_these = [] if self.first_lost is None else [self.first_lost]
+        self.first_lost = min([*before_these, *lost], default=None)

@@ -55,7 +55,7 @@ class SoundFormats:
         Times are in seconds on the clock of the whole video, whose clock has ``restarts``.
         """
         offsets = [Fraction(0), *(restart.offset for restart in restarts)]
-        last = len(offsets) - 1
         return tuple(
-            (number, time + offsets[min(part, last)]) for number, time, part in self._found
+            (number, time + offsets[min(part, len(restarts))])
+            for number, time, part in self._found
         )

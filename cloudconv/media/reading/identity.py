@@ -52,8 +52,7 @@ def identify(path: Path) -> dict[str, Any]:
 
     The stamp is taken before the content.
     """
-    stamp = input_stamp(path)
-    return {"stamp": stamp, "fingerprint": input_fingerprint(path)}
+    return {"stamp": input_stamp(path), "fingerprint": input_fingerprint(path)}
 
 
 def input_version(path: Path) -> tuple[tuple[int, ...], ...]:

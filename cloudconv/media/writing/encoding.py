@@ -268,8 +268,8 @@ class Shown(NamedTuple):
 class Encoder:
     """An encoder of frames into packets, whose times are in ticks of the plan.
 
-    ``stream`` is its video stream in ``out``, whose header opens the encoder. ``shown`` are
-    the frames so far.
+    ``stream`` is its video stream in ``out``, whose encoder `open_strictly` opens.
+    ``shown`` are the frames so far.
     """
 
     def __init__(

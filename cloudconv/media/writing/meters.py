@@ -66,7 +66,6 @@ class VmafMeter:
         if self._luma is None:
             return []
         self._luma = None
-        folder = self._folder
         with writing(self._folder):
             for file in self._files:
                 file.mux(file.streams.video[0].encode(None))
@@ -77,16 +76,16 @@ class VmafMeter:
         inputs = [*chain.from_iterable(("-i", name) for name in _COMPARED)]
         command = [self._program, "-v", "error", "-nostdin", *inputs, "-lavfi", graph]
         done = subprocess.run(
-            [*command, "-f", "null", "-"], cwd=folder, capture_output=True
+            [*command, "-f", "null", "-"], cwd=self._folder, capture_output=True
         )
-        if done.returncode or not (folder / _LOG).exists():
+        if done.returncode or not (self._folder / _LOG).exists():
             errors = done.stderr.decode("utf-8", "replace").splitlines()
             raise ModelError(
                 f"vmaf-failed: {self._program} could not measure VMAF "
                 f"({errors[-1] if errors else 'it gave no reason'}): leave vmaf out of "
                 "--metrics."
             )
-        frames = json.loads((folder / _LOG).read_text("utf-8"))["frames"]
+        frames = json.loads((self._folder / _LOG).read_text("utf-8"))["frames"]
         return [float(frame["metrics"]["vmaf"]) for frame in frames]
 
 
@@ -105,5 +104,7 @@ def _to_eight_bit(like: Frame) -> tuple[tuple[str, str], ...]:
         )
     if layout.components[0].bits == 8:
         return ()
-    narrow = like.pix_fmt.removesuffix("le").rstrip("0123456789")
-    return ("scale", "sws_dither=none"), ("format", narrow)
+    return (
+        ("scale", "sws_dither=none"),
+        ("format", like.pix_fmt.removesuffix("le").rstrip("0123456789")),
+    )

@@ -81,7 +81,8 @@ class Writer(ABC):
             self._opened.callback(self._out.close)
             self.encoder = Encoder(plan, self._out, warnings)
             self._add_streams()
-            open_strictly(plan.choice, self._out.start_encoding)
+            open_strictly(plan.choice, self.encoder.stream.codec_context.open)
+            self._out.start_encoding()
 
     def _add_streams(self) -> None:  # noqa: B027
         """Add further streams to the output before its header is written."""

@@ -85,8 +85,8 @@ class Sink(Writer, AbstractContextManager["Sink"]):
         container = self._container
         stream = self.encoder.stream
         carry = plan.carry
-        takes_streams = Content.STREAMS in container.keeps
         # Several pictures and animated WebP have no other streams.
+        takes_streams = Content.STREAMS in container.keeps
         if carry is not None and takes_streams and carry.info.has_streams:
             self._others = OtherStreams(
                 carry,
@@ -132,11 +132,13 @@ class Sink(Writer, AbstractContextManager["Sink"]):
             for packet in self._order.finish():
                 self._mux(packet)
         self._mux_others(None)
-        hidden = [
-            stream.index + 1
+        tracks = {
+            stream.index + 1: (
+                stream.type == "subtitle" and not stream.disposition & Disposition.default,
+                stream.metadata.get("language", ""),
+            )
             for stream in self._out.streams
-            if stream.type == "subtitle" and not stream.disposition & Disposition.default
-        ]
+        }
         self._opened.close()
         file = self._part
         if file is not None:
@@ -150,9 +152,9 @@ class Sink(Writer, AbstractContextManager["Sink"]):
                     varies=self.plan.rate is None,
                     end=shown.end,
                     lasts=shown.lasts,
+                    tracks=tracks,
                     prepared=self._prepared,
                     delays=[] if self._others is None else self._others.delays,
-                    hidden=hidden,
                 )
                 amend(muxed)
             self._verify(file, shown)

@@ -35,6 +35,7 @@ from tests.helpers.factory import (
     picture,
     read_times,
     remux,
+    same,
     set_chapters,
     sound,
     tone,
@@ -286,19 +287,18 @@ def test_subtitles_and_chapters_fit_the_container_and_the_speed(
     assert all("font" in text for text in said(sink, "left out"))
 
 
-@pytest.mark.parametrize(
-    ("suffix", "languages", "is_forced"),
-    [(".mp4", ["por", "fre"], True), (".mov", ["por", None], False)],
-)
-def test_languages_and_flags_are_as_the_container_stores_them(
-    tmp_path, suffix, languages, is_forced
+# Apple's list of languages for MOV has German as ger, and French as fra.
+@pytest.mark.parametrize("language", ["fre", "deu", "hrv", "eng"])
+@pytest.mark.parametrize(("suffix", "is_forced"), [(".mp4", True), (".mov", False)])
+def test_languages_are_kept_and_flags_if_the_container_has_them(
+    tmp_path, suffix, is_forced, language
 ):
-    options = {"languages": ("pt-BR", "fre"), "second": Disposition.forced}
+    options = {"languages": ("pt-BR", language), "second": Disposition.forced}
     source = video(tmp_path / "in.mkv", **options)
     target = tmp_path / f"out{suffix}"
     convert(source, target)
     with av.open(str(target)) as clip:
-        assert [stream.language for stream in clip.streams.audio] == languages
+        assert [stream.language for stream in clip.streams.audio] == ["por", language]
         assert clip.streams.video[0].language == "por"
         flags = clip.streams.audio[1].disposition
         assert bool(flags & Disposition.forced) == is_forced
@@ -661,7 +661,8 @@ def test_many_tracks_of_sound_can_all_state_a_delay(tmp_path):
         for track in tracks:
             sound(out, track, tone(440, 480))
     zero = Fraction(0)
-    amend(MuxedFile(path, (32, 32), None, False, zero, zero, padding, [HALF / 75] * count))
+    about = (32, 32), None, False, zero, zero, {}, padding, [HALF / 75] * count
+    amend(MuxedFile(path, *about))
     with av.open(str(path)) as clip:
         assert clip.streams.video[0].metadata["title"] == "Many"
         assert len(clip.streams.audio) == count
@@ -934,6 +935,17 @@ def test_a_packet_that_the_container_refuses_ends_the_run_and_keeps_the_work(
     assert calls.interpolate(source, target, **settings).resumed
     with av.open(str(target)) as output:
         assert [stream.type for stream in output.streams] == ["video", "subtitle"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_last_packet_that_states_no_length_is_heard(tmp_path, suffix):
+    """Packets of ALAC in Matroska state none, and a track of MP4 ends with its last."""
+    source = write_clip(tmp_path / "in.mkv", audio=["alac"])
+    target = tmp_path / f"out{suffix}"
+    convert(source, target)
+    assert packets_of(target) == packets_of(source)
+    assert samples_of(target).size == 2 * 24_000
+    assert same(samples_of(target), samples_of(source))
 
 
 @pytest.mark.parametrize(("suffix", "box"), [(".mp4", b"----"), (".mov", b"keys")])

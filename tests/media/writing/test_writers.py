@@ -110,8 +110,8 @@ def test_a_late_encoder_gets_every_picture_at_its_own_time(tmp_path, monkeypatch
         return [waiting.pop(0)] if len(waiting) > 3 else []
 
     def add_late(plan, out, add_video=EncodingPlan.add_video):
-        add_video(plan, out)
-        return SimpleNamespace(encode=encode)
+        context = add_video(plan, out).codec_context
+        return SimpleNamespace(encode=encode, codec_context=context)
 
     monkeypatch.setattr(EncodingPlan, "add_video", add_late)
     write(tmp_path / "out" / "%d.jpg", even(8), rate=24)
