@@ -299,8 +299,8 @@ def schedule(
         else:
             has = "a single frame" if counts.source_frames else "no frame"
             raise InputError(
-                f"too-few-frames: {request.name} has {has}, and interpolation needs two or "
-                "more: give a longer video or part."
+                f"too-few-frames: {request.name} has {has} to use, and interpolation needs "
+                "two or more: give a longer video or part."
             )
         if not is_reported and (item is None or cadence.certain) and cadence.advice:
             counts.warnings.add(Warned(f"cadence-kept: {cadence.advice}"))

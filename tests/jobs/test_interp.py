@@ -177,6 +177,13 @@ def test_a_speed_that_changes_shows_the_source_where_the_map_says(tmp_path):
             assert np.abs(planes[0] - wanted).max() <= 1.5
 
 
+@pytest.mark.parametrize(("end", "has"), [("0.12", "no frame"), ("0.13", "a single frame")])
+def test_a_part_with_too_few_frames_does_not_blame_the_video(tmp_path, end, has):
+    clip = write_clip(tmp_path / "a.mkv", 24)
+    with pytest.raises(InputError, match=f"has {has} to use, .* longer video or part"):
+        interp(clip, "b.mkv", factor=2, start="0.1", end=end)
+
+
 def test_sound_is_cut_only_where_the_part_is(tmp_path):
     """The pictures begin a second after the sound, and end a second before it."""
     late = [1 + F(k, 24) for k in range(24)]
