@@ -1,26 +1,27 @@
 """Find what moves by more than its own size from frame to frame, in a stream of frames.
 
 Where a frame shows a fast object, the frames before and after show the ground. The search
-moves both neighbours onto the frame in three ways: along the optical flow, along its local
-median, which is that of the ground, and not at all. A sample counts by what lies outside of
-the range of all these pictures within a pixel. Connected samples are a *blob*, which gets a
-matte, its colours, and the ground behind.
+takes both neighbours as they are, and moved onto the frame along a smooth optical flow,
+which is that of the ground. A sample counts by what lies outside of the range of all these
+pictures within a pixel. Connected samples are a *blob*, which gets a matte, its colours,
+and the ground behind. The search runs on the device of a render, and only blobs leave it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from heapq import nlargest
-from itertools import chain
 from operator import itemgetter
-from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cloudconv.fastobjects import Matte
 from cloudconv.images import (
@@ -28,19 +29,21 @@ from cloudconv.images import (
     Area,
     Bytes,
     Floats,
-    measured_flow,
-    reduced,
-    resized_flow,
     transformed,
     translation,
-    warp,
 )
 from cloudconv.media.colour.color import to_channels, white
 from cloudconv.media.frames.formats import layout
 from cloudconv.media.frames.frame import Frame
+from cloudconv.models.ops import enlarged, warp
+from cloudconv.transfer import download, upload
 
 _LONGEST = 1280  # side of the picture that is searched
-_THRESHOLD = 10  # levels of luma
+_CELL = 8  # samples on a side of each place whose motion is measured
+_WINDOW = 25  # places on a side that share a motion
+_ROUNDS = 3  # for each size
+_FLAT = 4  # squared levels: slopes that show no motion
+THRESHOLD = 10  # levels of luma
 _SMALLEST = 4  # pixels
 FASTEST = 6  # steps across the width: a longer step, or a larger blob, does not count
 _MOST = 24  # blobs of a frame, the strongest
@@ -51,28 +54,24 @@ _SQUARE = np.ones((3, 3), np.uint8)
 
 
 class SearchedFrame:
-    """The parts of a frame that the search reads.
+    """The parts of a frame that the search reads, on a device.
 
-    ``gap``: the time since the frame before, which may repeat an earlier one. ``luma``: 8
-    bits, at most 1280 pixels on a side. ``half``: the luma at half the size. ``planes``:
-    the luma, and the colours at half its size. ``scale``: pixels of the frame for each of
-    the luma.
+    ``gap``: the time since the frame before, which may repeat an earlier one. ``planes``:
+    the luma, (1, 1, h, w) uint8, at most 1280 pixels on a side, and the colours at half its
+    size. ``cells``: the means of 8x8 samples of luma. ``scale``: pixels of the frame for
+    each of the luma.
     """
 
-    def __init__(self, frame: Frame, gap: float) -> None:
+    def __init__(self, frame: Frame, gap: float, device: torch.device) -> None:
         self._frame = frame
         self.gap = gap
-        levels = [
-            cv2.convertScaleAbs(
-                plane.cpu().numpy(), alpha=_LEVELS / white(layout(frame.pix_fmt))
-            )
-            for plane in frame.planes()[:3]
-        ]
-        self.luma: Bytes = reduced(levels[0], _LONGEST)
-        self.half: Bytes = reduced(self.luma, max(self.luma.shape) // 2)
-        colours = [reduced(each, max(self.half.shape)) for each in levels[1:] or levels]
-        self.planes = [self.luma, cv2.merge(colours)]
-        self.scale = frame.width / self.luma.shape[1]
+        code = _LEVELS / white(layout(frame.pix_fmt))
+        sent = upload(frame.planes()[:3], device)
+        first, *others = (plane.to(device) for plane in sent)
+        luma = _levels([first], code, _LONGEST)
+        self.planes = [luma, _levels(others or [first], code, max(luma.shape) // 2)]
+        self.cells = F.avg_pool2d(luma.float(), _CELL, ceil_mode=True)
+        self.scale = frame.width / luma.shape[3]
 
     @cached_property
     def picture(self) -> Floats:
@@ -81,67 +80,130 @@ class SearchedFrame:
         return cv2.merge([channel.numpy() for channel in channels])
 
 
+def _levels(planes: Sequence[Tensor], code: float, longest: int) -> Tensor:
+    """Return planes of a size in levels, (1, C, h, w) uint8, at most ``longest``."""
+    values = torch.stack([plane.float() for plane in planes])[None]
+    factor = longest / max(values.shape)
+    if factor < 1:
+        size = [max(1, round(side * factor)) for side in values.shape[2:]]
+        values = F.interpolate(values, size, mode="area")
+    return values.mul_(code).round_().clamp_(0, _LEVELS).to(torch.uint8)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Blob:
     """A part of a frame that both neighbours lack, in pixels of the searched picture.
 
-    ``centre``: (x, y). ``openness``: the part of its outline that looks like itself, as
-    that of a limb does. ``weight``: how strong it is.
+    ``centre``: (x, y). ``image``: (h, w, C) in levels, at the place of the matte.
+    ``around``: (h, w), by how many levels it differs from either neighbour along the
+    outline, NaN elsewhere. ``weight``: how strong it is.
     """
 
     matte: Matte
     centre: NDArray[np.float64]
     area: float
-    openness: float
+    image: Floats
+    around: Floats
     weight: float
 
 
-class _Ground(NamedTuple):
-    """The planes of a neighbour that is moved along a flow, in pixels of the luma."""
+class Search:
+    """The search of a frame between two others of the same size, on their device."""
 
-    view: SearchedFrame
-    flow: Floats
-    planes: list[Bytes]
+    def __init__(
+        self, before: SearchedFrame, view: SearchedFrame, after: SearchedFrame
+    ) -> None:
+        self._views = before, view, after
+        grounds = [before.planes, after.planes]
+        excess = _excess(view.planes, grounds)
+        if min(view.cells.shape[2:]) < 2:
+            excess.zero_()
+        # Only on a CPU the greatest excess is known at once.
+        elif excess.device.type != "cpu" or excess.max() > THRESHOLD:
+            earlier = torch.cat([before.cells, after.cells])
+            flows = _flow(view.cells.expand_as(earlier), earlier)
+            fields = [_fitted(flows, plane).chunk(2) for plane in view.planes]
+            self._flows = torch.cat(fields[0])
+            for side, *own in zip((before, after), *fields, strict=True):
+                moved = map(warp, side.planes, own)
+                grounds.append([plane.round_().to(torch.uint8) for plane in moved])
+            excess = _excess(view.planes, grounds)
+        self._lumas = [planes[0] for planes in (view.planes, *grounds)]
+        self._excess = download([excess])
+
+    def blobs(self) -> list[Blob]:
+        """Wait for the search, and return the blobs of the frame, the strongest."""
+        (excess,) = self._excess.planes()
+        parts = _parts(excess[0, 0].numpy())
+        if not parts:
+            return []
+        searched = torch.cat(self._lumas)[:, 0], self._flows
+        crops = []
+        for _, area in parts:
+            crops += [values[(..., *area)] for values in searched]
+        near = iter(each.numpy() for each in download(crops).planes())
+        blobs = [_blob(self._views, *part, next(near), next(near)) for part in parts]
+        return [blob for blob in blobs if blob is not None]
 
 
-def find(before: SearchedFrame, view: SearchedFrame, after: SearchedFrame) -> list[Blob]:
-    """Return the blobs of a frame, the strongest; its neighbours have the same size."""
-    is_small = min(view.luma.shape) < LEAST_SIDE
-    if is_small or _excess(view.planes, [before.planes, after.planes]).max() <= _THRESHOLD:
-        return []
-    sides = [_aligned(view, other) for other in (before, after)]
-    grounds = [ground.planes for ground in chain(*sides)]
-    blobs = (_blob(view, sides, *found) for found in _parts(_excess(view.planes, grounds)))
-    return [blob for blob in blobs if blob is not None]
-
-
-def _aligned(view: SearchedFrame, other: SearchedFrame) -> list[_Ground]:
-    """Return a neighbour that is moved onto a frame in three ways."""
-    size = view.luma.shape
-    flow = measured_flow(view.half, other.half, quick=True)
-    coarse = resized_flow(flow, [-(-side // 8) for side in size])
-    behind = cv2.merge([cv2.medianBlur(channel, 5) for channel in cv2.split(coarse)])
-    grounds = [_Ground(other, np.zeros((*size, 2), np.float32), other.planes)]
-    for each in (resized_flow(each, size) for each in (flow, behind)):
-        planes = [warp(plane, each, how=cv2.INTER_LINEAR) for plane in other.planes]
-        grounds.append(_Ground(other, each, planes))
-    return grounds
-
-
-def _excess(planes: Sequence[Bytes], grounds: Sequence[Sequence[Bytes]]) -> Bytes:
+def _excess(planes: Sequence[Tensor], grounds: Sequence[Sequence[Tensor]]) -> Tensor:
     """Return by how many levels each sample is outside of all grounds around it."""
-    channels: list[Bytes] = []
+    channels = []
     for plane, *others in zip(planes, *grounds, strict=True):
-        over = cv2.subtract(plane, cv2.dilate(reduce(cv2.max, others), _SQUARE))
-        under = cv2.subtract(cv2.erode(reduce(cv2.min, others), _SQUARE), plane)
-        channels += cv2.split(cv2.resize(cv2.max(over, under), planes[0].shape[::-1]))
-    return reduce(cv2.max, channels)
+        most = _spread(reduce(torch.maximum, others), torch.maximum)
+        least = _spread(reduce(torch.minimum, others), torch.minimum)
+        over = torch.maximum(plane, most) - most
+        under = least - torch.minimum(plane, least)
+        beyond = torch.maximum(over, under).amax(1, keepdim=True)
+        channels.append(enlarged(beyond.float(), planes[0].shape[2:]))
+    return reduce(torch.maximum, channels).round_().to(torch.uint8)
+
+
+def _spread(values: Tensor, pick: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return what ``pick`` takes of the 3x3 samples around each."""
+    for axis in (2, 3):
+        side = values.shape[axis]
+        edges = values.narrow(axis, 0, 1), values.narrow(axis, side - 1, 1)
+        padded = torch.cat((edges[0], values, edges[1]), axis)
+        values = reduce(pick, [padded.narrow(axis, start, side) for start in range(3)])
+    return values
+
+
+def _fitted(flow: Tensor, plane: Tensor) -> Tensor:
+    """Return a flow of cells at the size and in the samples of a plane."""
+    return enlarged(flow * (plane.shape[3] / flow.shape[3]), plane.shape[2:])
+
+
+def _flow(later: Tensor, earlier: Tensor) -> Tensor:
+    """Return the smooth backward flow of cells, (B, 2, h, w): windows move as one.
+
+    Source: Lucas and Kanade, An Iterative Image Registration Technique with an Application
+    to Stereo Vision, 1981; from coarse to fine.
+    """
+    size = later.shape[2:]
+    flow = torch.zeros_like(later).repeat(1, 2, 1, 1)
+    if min(size) >= LEAST_SIDE:
+        smaller = [F.avg_pool2d(cells, 2, ceil_mode=True) for cells in (later, earlier)]
+        flow = enlarged(2 * _flow(*smaller), size)
+    for _ in range(_ROUNDS):
+        moved = warp(earlier, flow)
+        y, x = torch.gradient((later + moved) / 2, dim=(2, 3))
+        error = later - moved
+        sums = torch.cat((x * x, x * y, y * y, x * error, y * error), 1)
+        for sides in ((_WINDOW, 1), (1, _WINDOW)):
+            pad = sides[0] // 2, sides[1] // 2
+            sums = F.avg_pool2d(sums, sides, 1, pad, count_include_pad=False)
+        sums[:, :3:2] += _FLAT
+        xx, xy, yy, xe, ye = sums.chunk(5, 1)
+        step = torch.cat((yy * xe - xy * ye, xx * ye - xy * xe), 1) / (xx * yy - xy * xy)
+        flow = flow + step.clamp(-1, 1)
+    return flow
 
 
 def _parts(excess: Bytes) -> list[tuple[Bytes, Area]]:
     """Return a mask of each blob, the strongest first, and its area in the picture."""
     height, width = excess.shape
-    mask = (excess > _THRESHOLD).astype(np.uint8)
+    mask = (excess > THRESHOLD).astype(np.uint8)
     closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _SQUARE)
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(closed)
     found = []
@@ -157,12 +219,14 @@ def _parts(excess: Bytes) -> list[tuple[Bytes, Area]]:
 
 
 def _blob(
-    view: SearchedFrame,
-    sides: Sequence[Sequence[_Ground]],
-    inside: Bytes,
-    area: Area,
+    views: Sequence[SearchedFrame], inside: Bytes, area: Area, lumas: Bytes, flows: Floats
 ) -> Blob | None:
-    """Return the blob in an area, by the grounds that fit around it; None if faint."""
+    """Return the blob in an area of the second of three frames; None if faint.
+
+    ``lumas``: that of the area in this frame, in the other two, and in these moved along
+    the ``flows``, (2, 2, h, w).
+    """
+    before, view, after = views
     rows, columns = (
         slice(round(span.start * view.scale), round(span.stop * view.scale))
         for span in area
@@ -170,17 +234,15 @@ def _blob(
     image = view.picture[rows, columns]
     near = cv2.dilate(inside, _SQUARE, iterations=3)
     outline = cv2.dilate(near, _SQUARE, iterations=2) - near
-    grounds = []
-    for side in sides:
-        errors = [
-            cv2.absdiff(ground.planes[0][area], view.luma[area])[outline > 0].mean()
-            for ground in side
-        ]
-        chosen = side[int(np.argmin(errors))]
-        # The flow behind an object is not known: that around it continues.
-        shift = view.scale * np.median(chosen.flow[area][outline > 0], axis=0)
-        picture = chosen.view.picture
-        grounds.append(transformed(picture, translation(-shift), (rows, columns)))
+    errors = [cv2.absdiff(each, lumas[0])[outline > 0].mean() for each in lumas[1:]]
+    # The flow behind an object is not known: that around it continues.
+    fits = np.less(errors[2:], errors[:2])
+    shifts = np.median(flows[..., outline > 0], 2) * fits[:, None]
+    grounds = [
+        transformed(side.picture, translation(-view.scale * shift), (rows, columns))
+        for side, shift in zip((before, after), shifts, strict=True)
+    ]
+    changes = [np.abs(image - ground).mean(2) for ground in grounds]
     # A neighbour shows the object beside this place, where this frame shows the ground.
     ground = np.median([image, *grounds], axis=0)
     inside, near, outline = (
@@ -198,9 +260,6 @@ def _blob(
     corner = columns.start, rows.start
     x, y = np.indices(alpha.shape)[::-1].reshape(2, -1) @ alpha.ravel() / alpha.sum()
     opacity = alpha[..., None].astype(np.float32)
-    own, behind = (picture[core].mean(0) for picture in (image, ground))
-    axis = own - behind
-    like = (image[outline > 0] - behind) @ axis / (axis @ axis + 1)
     colours = (image - (1 - opacity) * ground) * (opacity > 0)
     centre = float(x + corner[0]), float(y + corner[1])
     pictures = (values / np.float32(_LEVELS) for values in (colours, ground))
@@ -208,6 +267,7 @@ def _blob(
         Matte(corner, centre, opacity[..., 0], *pictures),
         centre=np.array(centre) / view.scale,
         area=size,
-        openness=float(like.clip(0, 1).mean()),
+        image=image,
+        around=np.where(outline > 0, np.maximum(*changes), np.nan),
         weight=float(contrast * math.sqrt(size)),
     )

@@ -10,6 +10,7 @@ from fractions import Fraction
 from itertools import chain, dropwhile, islice
 from typing import Literal, Self
 
+import torch
 from torch import Tensor
 
 from cloudconv.errors import InputError, SettingsError
@@ -37,6 +38,7 @@ from cloudconv.timemap import TimeMap
 _MOST_UNEVEN = 2
 _MOST_CAPTIONS = 3 * 31  # bytes that a frame can hold
 _BESIDE_SEAM = 12  # frames on each side of a loop's seam that are compared
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ class Request:
     rate. ``replaced`` are the source frames that new ones replace; source frames before
     ``start`` are not shown: they count for numbers, and for what is decided about the first
     frames of the part. ``shutter`` is the part of an output frame's duration for which the
-    shutter is open. ``tracks``: whether fast objects are looked for.
+    shutter is open. ``tracks``: whether fast objects are looked for, on the
+    ``device`` of the render.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Request:
     start: Fraction | None = None
     shutter: Fraction = Fraction(0)
     tracks: bool = False
+    device: torch.device = _CPU
 
     def replaces(self, number: int, frame: Frame) -> bool:
         """Return whether a new frame replaces a frame of the part, by its number from 0."""
@@ -386,7 +390,7 @@ class _Gaps:
         self._request = request
         self._warnings = warnings
         self._beside = request.context >= FOUR
-        self._tracker = FastTracker(tracks=request.tracks)
+        self._tracker = FastTracker(request.device, tracks=request.tracks)
         self._first: AnalysedFrame | None = None
         self._start: Fraction | None = None  # the time of the first source frame
         self._before: AnalysedFrame | None = None

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.fastobjects import FastObject, Matte, Point
-from cloudconv.images import TINY, transformed, translation, whole
-from cloudconv.schedule.detection import FASTEST, Blob
+from cloudconv.images import TINY, Floats, transformed, translation, whole
+from cloudconv.schedule.detection import FASTEST, THRESHOLD, Blob
 
 Doubles = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -28,7 +28,7 @@ Numbers = NDArray[np.int64]
 _AROUND = 10  # circles across the width: where rivals are counted
 _FALSE = 1e-5  # expected false links of a pair of frames
 _ALIKE = 0.5  # common part of the mattes of both ends
-_OPEN = 0.35  # mean openness of a row: a limb has more
+_ALONG = 0.4  # of what is around both ends: more is around a part of something larger
 _LOOKS = 7  # independent chances that make up the likeness of two blobs
 
 
@@ -106,15 +106,14 @@ class Trajectories:
             before = self._beside(0, 0, step.past[link])
             after = self._beside(2, 1, following[link])
             row = [blob for blob in (before, first[i], second[j], after) if blob]
-            # A limb is open in most frames.
-            is_closed = np.mean([blob.openness for blob in row]) < _OPEN
-            is_free = not {first[i], second[j]} & taken
-            if is_closed and is_free and step.shapes[link] >= _ALIKE:
-                taken |= {first[i], second[j]}
+            ends = first[i], second[j]
+            is_free = not taken.intersection(ends) and _moves_alone(*ends)
+            if is_free and step.shapes[link] >= _ALIKE:
+                taken.update(ends)
                 places = [blob.matte.centre for blob in row]
                 beside = getattr(before, "matte", None), getattr(after, "matte", None)
                 yield FastObject(
-                    ends=(first[i].matte, second[j].matte),
+                    ends=(ends[0].matte, ends[1].matte),
                     beside=beside,
                     bend=_bend(places, gaps[before is None :], step.gap),
                 )
@@ -210,10 +209,23 @@ def _overlap(p: Matte, q: Matte) -> tuple[float, float]:
     The first number is that of their shapes, the second one that of shapes and colours.
     """
     shown = [np.dstack((each.colours.clip(0, 1), each.alpha)) for each in (p, q)]
-    shift = np.subtract(p.centre, p.corner) - np.subtract(q.centre, q.corner)
-    put = transformed(
-        shown[1], translation(shift), whole(p.alpha.shape), outside=cv2.BORDER_CONSTANT
-    )
+    put = _put(shown[1], p, q, cv2.BORDER_CONSTANT)
     common = np.minimum(shown[0], put).sum((0, 1))
     union = shown[0].sum((0, 1)) + shown[1].sum((0, 1)) - common
     return float(common[-1] / union[-1]), float(common.sum() / union.sum())
+
+
+def _moves_alone(p: Blob, q: Blob) -> bool:
+    """Return whether little of what is around two blobs moves as they do."""
+    parts = []
+    for one, other in ((p, q), (q, p)):
+        along = np.abs(_put(other.image, one.matte, other.matte) - one.image).mean(2)
+        moves = along + THRESHOLD < one.around
+        parts.append(moves[np.isfinite(one.around)].mean())
+    return bool(np.mean(parts) < _ALONG)
+
+
+def _put(values: Floats, p: Matte, q: Matte, outside: int = cv2.BORDER_REPLICATE) -> Floats:
+    """Return what is at the place of a matte q, where p is: their centres are together."""
+    shift = np.subtract(p.centre, p.corner) - np.subtract(q.centre, q.corner)
+    return transformed(values, translation(shift), whole(p.alpha.shape), outside=outside)

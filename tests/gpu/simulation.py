@@ -647,6 +647,8 @@ def install():
         "memory_allocated": lambda *_: 0,
         "synchronize": lambda *_: _waited("synchronize"),
         "Event": Event,
+        "Stream": lambda *_, **__: SimpleNamespace(wait_stream=lambda _: None),
+        "stream": lambda _: contextlib.nullcontext(),
         "get_rng_state": lambda *_: noise,
         "device": lambda *_: contextlib.nullcontext(),
         "is_current_stream_capturing": lambda: False,

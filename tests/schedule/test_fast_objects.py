@@ -4,14 +4,18 @@ from fractions import Fraction as F
 
 import numpy as np
 import pytest
+import torch
+from av import VideoFrame
 
 from cloudconv.fastobjects import FastObject
+from cloudconv.media.frames.frame import Frame
 from cloudconv.schedule.tasks import Request, schedule
 from cloudconv.schedule.tracker import AHEAD, FastTracker
 from cloudconv.settings.framelist import FrameList
 from cloudconv.timeline import Multiply, Resample
-from tests.helpers.balls import STEP, bounced, film, frames, place
+from tests.helpers.balls import BALL, STEP, bounced, film, frames, place
 
+CPU = torch.device("cpu")
 TIMES = [*range(10)]
 
 
@@ -66,6 +70,22 @@ def test_film_without_a_ball_has_no_object(options):
     assert not any(found(new_tasks(frames(TIMES, **options))))
 
 
+def on_a_board(time):
+    """Return a picture of a ball on a dark board that moves with it, to the right."""
+    picture = film(time, flies=False)
+    x = 40 + round(STEP * time)
+    picture[66:94, max(x - 20, 0) : x + 20] = 30
+    rows, columns = np.indices(picture.shape[:2])
+    picture[np.hypot(rows - 80, columns - x) < 5] = BALL
+    return VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv444p")
+
+
+def test_a_part_of_something_larger_is_no_object():
+    pictures = [on_a_board(time) for time in TIMES]
+    source = [Frame(p, F(k, 25), F(1, 25)) for k, p in enumerate(pictures)]
+    assert sum(found(new_tasks(source))) == 0
+
+
 def test_a_ball_that_jumps_at_random_is_no_object():
     random = np.random.default_rng(5).permutation(10).tolist()
     jumps = [frames([time])[0].at(F(k, 25), F(1, 25)) for k, time in enumerate(random)]
@@ -76,7 +96,7 @@ def test_a_ball_that_jumps_at_random_is_no_object():
 
 def test_no_trajectory_leads_into_another_scene():
     one, two = frames(range(7)), frames(range(3, 10), seed=8)
-    tracker = FastTracker()
+    tracker = FastTracker(CPU)
     for number, frame in enumerate(one + two):
         tracker.push(frame, begins=number == 7, repeats=False)
     tracker.finish()
@@ -92,7 +112,7 @@ def test_repeated_frames_show_no_new_place():
 
 
 def test_a_stream_waits_for_few_frames_and_for_few_repeats():
-    tracker = FastTracker()
+    tracker = FastTracker(CPU)
     source = frames(TIMES)
     for frame in source[:6]:
         tracker.push(frame, begins=False, repeats=False)
@@ -117,7 +137,7 @@ def test_a_trajectory_leads_over_a_frame_that_is_left_out(out):
 
 
 def test_a_long_hold_moves_no_object_to_another_pair():
-    tracker = FastTracker()
+    tracker = FastTracker(CPU)
     source = frames(range(12))
     pushed = [*range(6), *[5] * (2 * AHEAD + 2), *range(6, 12)]
     for number, time in enumerate(pushed):

@@ -112,6 +112,7 @@ def _interpolated(pictures: Any, settings: FramesSettings) -> Generator[Any, Non
         loop=settings.loop,
         context=spec.frames,
         tracks=spec.cls.follows_motion,
+        device=device,
     )
     return _made(pictures, renderer, request, device)
 

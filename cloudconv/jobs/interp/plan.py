@@ -269,6 +269,7 @@ def decide(
         start=None if start is None else begins,
         shutter=Fraction(str(settings.shutter)) / 360,
         tracks=spec.cls.follows_motion,
+        device=device,
     )
     registry.check_times(spec, _frames_for_each(request, timing.rate))
     gap_rate = output_rate(request.rate, timing.gap_rate, request.shows)
