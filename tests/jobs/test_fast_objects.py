@@ -41,7 +41,7 @@ def shown(picture, time):
 
 
 def without_search(monkeypatch):
-    monkeypatch.setattr("cloudconv.schedule.tracker.find", lambda *_: [])
+    monkeypatch.setattr("cloudconv.schedule.detection.Search.blobs", lambda _: [])
 
 
 @pytest.mark.parametrize("model", MODELS)
