@@ -36,7 +36,7 @@ from cloudconv.media.colour.color import to_channels, white
 from cloudconv.media.frames.formats import layout
 from cloudconv.media.frames.frame import Frame
 from cloudconv.models.ops import enlarged, warp
-from cloudconv.transfer import download, upload
+from cloudconv.transfer import Arriving, download, upload
 
 _LONGEST = 1280  # side of the picture that is searched
 _CELL = 8  # samples on a side of each place whose motion is measured
@@ -114,12 +114,13 @@ class Search:
         self, before: SearchedFrame, view: SearchedFrame, after: SearchedFrame
     ) -> None:
         self._views = before, view, after
+        self._excess: Arriving | None = None
         grounds = [before.planes, after.planes]
-        excess = _excess(view.planes, grounds)
-        if min(view.cells.shape[2:]) < 2:
-            excess.zero_()
         # Only on a CPU the greatest excess is known at once.
-        elif excess.device.type != "cpu" or excess.max() > THRESHOLD:
+        if min(view.cells.shape[2:]) > 1 and (
+            view.cells.device.type != "cpu"
+            or _excess(view.planes, grounds).max() > THRESHOLD
+        ):
             earlier = torch.cat([before.cells, after.cells])
             flows = _flow(view.cells.expand_as(earlier), earlier)
             fields = [_fitted(flows, plane).chunk(2) for plane in view.planes]
@@ -127,14 +128,14 @@ class Search:
             for side, *own in zip((before, after), *fields, strict=True):
                 moved = map(warp, side.planes, own)
                 grounds.append([plane.round_().to(torch.uint8) for plane in moved])
-            excess = _excess(view.planes, grounds)
-        self._lumas = [planes[0] for planes in (view.planes, *grounds)]
-        self._excess = download([excess])
+            self._lumas = [planes[0] for planes in (view.planes, *grounds)]
+            self._excess = download([_excess(view.planes, grounds)])
 
     def blobs(self) -> list[Blob]:
         """Wait for the search, and return the blobs of the frame, the strongest."""
-        (excess,) = self._excess.planes()
-        parts = _parts(excess[0, 0].numpy())
+        if self._excess is None:
+            return []
+        parts = _parts(self._excess.planes()[0][0, 0].numpy())
         if not parts:
             return []
         searched = torch.cat(self._lumas)[:, 0], self._flows

@@ -107,8 +107,8 @@ class Trajectories:
             after = self._beside(2, 1, following[link])
             row = [blob for blob in (before, first[i], second[j], after) if blob]
             ends = first[i], second[j]
-            is_free = not taken.intersection(ends) and _moves_alone(*ends)
-            if is_free and step.shapes[link] >= _ALIKE:
+            is_like = step.shapes[link] >= _ALIKE
+            if is_like and not taken.intersection(ends) and _moves_alone(*ends):
                 taken.update(ends)
                 places = [blob.matte.centre for blob in row]
                 beside = getattr(before, "matte", None), getattr(after, "matte", None)
