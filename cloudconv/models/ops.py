@@ -1,7 +1,8 @@
-"""Define tensor operations that networks share: padding, resizing, backward warping."""
+"""Define tensor operations that networks share: padding, resizing, boxes, warping."""
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -219,3 +220,28 @@ def sample(images: Tensor, grid: Tensor, mode: str = "bilinear") -> Tensor:
     return F.grid_sample(
         images.float(), grid, mode, padding_mode="border", align_corners=True
     )
+
+
+def box_mean(x: Tensor, side: int) -> Tensor:
+    """Return means over squares of an odd ``side``, (K, H, W), with repeated edges."""
+    if x.device.type != "cpu":
+        padded = F.pad(x, (side // 2,) * 4, mode="replicate")
+        return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)
+    import cv2
+
+    result = torch.empty_like(x)
+    for plane, target in zip(x.numpy(), result.numpy(), strict=True):
+        cv2.blur(plane, (side, side), target, borderType=cv2.BORDER_REPLICATE)
+    return result
+
+
+def box_most(mask: Tensor, side: int) -> Tensor:
+    """Return the largest of whole numbers up to 255 in squares, (K, H, W) float32."""
+    if mask.device.type != "cpu":
+        rows = F.max_pool2d(mask, (side, 1), 1, (side // 2, 0))
+        return F.max_pool2d(rows, (1, side), 1, (0, side // 2))
+    import cv2
+
+    square = np.ones((side, side), np.uint8)
+    planes = [cv2.dilate(plane, square) for plane in mask.byte().numpy()]
+    return torch.from_numpy(np.stack(planes)).float()

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from cloudconv.metrics import luma
 from cloudconv.models.base import COLOURS, Made
-from cloudconv.models.ops import enlarged, sample, sampling_grid
+from cloudconv.models.ops import box_mean, box_most, enlarged, sample, sampling_grid
 from cloudconv.models.pair import PairPicture, PairPictures
 
 _SHIFTS = 3  # of a pair
@@ -99,7 +99,7 @@ def move_exactly(
     for number, (new, apart, reach) in enumerate(
         zip(made.pictures, made.apart, reaches, strict=True)
     ):
-        lost = _mean(apart, 9) > _LOST
+        lost = box_mean(apart, 9) > _LOST
         if not any(reach) or (is_cpu and not lost.any()):
             continue
         pictures = [side[number] for side in sides]
@@ -110,7 +110,7 @@ def move_exactly(
         found: Shifts | None = x0.kept[name]
         if found is None or (is_cpu and not found.explained.any()):
             continue
-        weight = _mean(found.explained * lost.any(), 9)
+        weight = box_mean(found.explained * lost.any(), 9)
         new.lerp_(_moved(new, x0.channels, x1.channels, found, times[number]), weight)
         apart.mul_(1 - weight)
 
@@ -129,11 +129,11 @@ def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shift
     is_cpu = change.device.type == "cpu"
     first = _misfit(x0, x1, moves)
     # Only what fits as well as on a screen may have a path that bends.
-    fits = _most((first.amin(0, keepdim=True) < _EXACT * half).float() * (half > 0), 11)
+    fits = box_most((first.amin(0, keepdim=True) < _EXACT * half).float() * (half > 0), 11)
     bent = _explained(half, half * (1 - fits), fits, cell).mean() > _LARGE
     certain, bends = _certain(half, moves, first, (x0, x1), around, reach, bent)
     ends = _at(certain, -moves.div(2, rounding_mode="floor"))
-    covered = _most(torch.cat((certain, ends)).amax(0, keepdim=True), 11)
+    covered = box_most(torch.cat((certain, ends)).amax(0, keepdim=True), 11)
     likely = _explained(half, half * (1 - covered), covered, cell)
     if is_cpu:
         if not likely.any():
@@ -142,15 +142,17 @@ def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shift
         moves, bends, certain = (x[used] for x in (moves, bends, certain))
     left = (x0 - _at(x1, moves, _FAR)).abs_()
     left *= left <= 1  # a part may leave the picture
-    leaves = _mean(left, 3)
+    leaves = box_mean(left, 3)
     inside = (enlarged(certain[None], size)[0] > 0.5).float() * (leaves < _INSIDE)
-    parts = inside.maximum(_most(inside, _RIM) * (change > 0) * (leaves < _AT_EDGE))
+    parts = inside.maximum(box_most(inside, _RIM) * (change > 0) * (leaves < _AT_EDGE))
     parts = _closed(parts.maximum(_closed(parts, _CLOSED) * (leaves < _AT_EDGE)), 5)
     # Flat colours inside of a thing move, too, but cover nothing that stays, and no part.
     flat = _closed(parts, _WHOLE) * (leaves < _AT_EDGE) * (1 - parts.amax(0))
     levels = inside + parts + parts.maximum(flat)
     changed = (change > 0).float()
-    shown = [_most((x + changed > 1.5).float(), 3) for x in (levels, _at(levels, -moves))]
+    shown = [
+        box_most((x + changed > 1.5).float(), 3) for x in (levels, _at(levels, -moves))
+    ]
     covered = torch.cat(shown).amax(0, keepdim=True)
     # What moves most of a picture, behind other things, is ground and covers nothing.
     is_ground = (levels[0] > 0).float().mean().round() * (levels[1:] > 2).any()
@@ -162,7 +164,7 @@ def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shift
     explained = enlarged(explained[None], size)[0]
     return Shifts(
         *(moves, bends, moves[:1] * is_ground.long(), levels.byte(), changed),
-        *(_mean(begin, 3), _mean(end, 3), explained),
+        *(box_mean(begin, 3), box_mean(end, 3), explained),
     )
 
 
@@ -172,13 +174,13 @@ def _level(picture: Tensor) -> Tensor:
 
 def _change(one: Tensor, other: Tensor) -> Tensor:
     """Return by how much a picture differs at each pixel where that counts, else 0."""
-    change = _mean((one - other).abs_(), 3)
+    change = box_mean((one - other).abs_(), 3)
     return change * (change > _CHANGED)
 
 
 def _misfit(x0: Tensor, x: Tensor, ways: Tensor) -> Tensor:
     """Return how every second pixel of x0 differs from another picture further on."""
-    return _mean((x0[_HALF] - _at(x, ways, _FAR, 2)).abs_(), 3)
+    return box_mean((x0[_HALF] - _at(x, ways, _FAR, 2)).abs_(), 3)
 
 
 def _certain(
@@ -221,12 +223,12 @@ def _certain(
         (misfits, _at(misfits, -half, _FAR)), pair, around, reach, strict=True
     ):
         least, number = (found + numbers * _BETTER).min(0, keepdim=True)
-        fits = (change > 0) * (least < _FITS * _mean(change, 3))
+        fits = (change > 0) * (least < _FITS * box_mean(change, 3))
         if r:
-            fits = fits * (_mean((near - outer)[_HALF].abs_(), 3) > _CHANGED)
+            fits = fits * (box_mean((near - outer)[_HALF].abs_(), 3) > _CHANGED)
         both.append(((number == numbers) * fits).float())
-    certain = _most(both[0], 3) * _most(_at(both[1], half), 3)
-    certain = _most(_least(certain, 3), 3)
+    certain = box_most(both[0], 3) * box_most(_at(both[1], half), 3)
+    certain = box_most(_least(certain, 3), 3)
     bends = []
     for way, r, steps, errors in others:
         fits = ((errors < _INSIDE) * certain).flatten(2).sum(2)
@@ -239,17 +241,17 @@ def _certain(
 def _explained(change: Tensor, missed: Tensor, covered: Tensor, cell: int) -> Tensor:
     """Return the cells near what is covered that miss little in a region, (1, h, w)."""
     total, missed = (
-        _mean(F.avg_pool2d(x, cell, ceil_mode=True), _REGION) for x in (change, missed)
+        box_mean(F.avg_pool2d(x, cell, ceil_mode=True), _REGION) for x in (change, missed)
     )
     explained = (missed <= _MISSED * total + _SLACK).float()
-    near = _most(F.max_pool2d(covered, cell, ceil_mode=True), _NEAR)
+    near = box_most(F.max_pool2d(covered, cell, ceil_mode=True), _NEAR)
     return near * _least(explained, _REGION)
 
 
 def _candidates(x0: Tensor, x1: Tensor, change: Tensor) -> Tensor:
     """Return the strongest shifts of what changed, (K, 2)."""
-    weight = _mean(_mean(_most((change > 0).float(), 9), 9), 9)
-    first, second = (torch.fft.rfft2((_mean(x, 3) - x) * weight) for x in (x0, x1))
+    weight = box_mean(box_mean(box_most((change > 0).float(), 9), 9), 9)
+    first, second = (torch.fft.rfft2((box_mean(x, 3) - x) * weight) for x in (x0, x1))
     both = first.conj_physical() * second
     size = both.abs()
     both /= size + 1e-3 * size.max().sqrt() + _TINY
@@ -282,9 +284,9 @@ def _moved(new: Tensor, x0: Tensor, x1: Tensor, found: Shifts, time: float) -> T
     ranks = levels * count + torch.arange(1, count, device=new.device)[:, None, None]
     ranks *= levels + found.changed > 1.5
     own = ranks.amax(0)
-    weight = _mean((own > 0).float()[None], 3)
+    weight = box_mean((own > 0).float()[None], 3)
     # What is beside a part is moved as the part.
-    number = torch.where(own > 0, own, _most(ranks, 3).amax(0)).long() % count
+    number = torch.where(own > 0, own, box_most(ranks, 3).amax(0)).long() % count
     colours = torch.zeros_like(new)
     total = torch.full_like(weight, _TINY)
     for x, away, share in ((x0, -ways, 1 - time), (x1, found.moves - ways, time)):
@@ -327,34 +329,9 @@ def _at(x: Tensor, moves: Tensor, outside: float | None = None, step: int = 1) -
     return pictures[numbers, rows[:, :, None], columns[:, None]]
 
 
-def _mean(x: Tensor, side: int) -> Tensor:
-    """Return means over squares, (K, H, W)."""
-    if x.device.type != "cpu":
-        padded = F.pad(x, (side // 2,) * 4, mode="replicate")
-        return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)
-    import cv2
-
-    result = torch.empty_like(x)
-    for plane, target in zip(x.numpy(), result.numpy(), strict=True):
-        cv2.blur(plane, (side, side), target, borderType=cv2.BORDER_REPLICATE)
-    return result
-
-
-def _most(mask: Tensor, side: int) -> Tensor:
-    """Return the largest of the whole numbers in squares, (K, H, W)."""
-    if mask.device.type != "cpu":
-        rows = F.max_pool2d(mask, (side, 1), 1, (side // 2, 0))
-        return F.max_pool2d(rows, (1, side), 1, (0, side // 2))
-    import cv2
-
-    square = np.ones((side, side), np.uint8)
-    planes = [cv2.dilate(plane, square) for plane in mask.byte().numpy()]
-    return torch.from_numpy(np.stack(planes)).float()
-
-
 def _least(mask: Tensor, side: int) -> Tensor:
-    return 1 - _most(1 - mask, side)
+    return 1 - box_most(1 - mask, side)
 
 
 def _closed(mask: Tensor, side: int) -> Tensor:
-    return _least(_most(mask, side), side)
+    return _least(box_most(mask, side), side)

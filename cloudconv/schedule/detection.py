@@ -10,7 +10,7 @@ and the ground behind. The search runs on the device of a render, and only blobs
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from heapq import nlargest
@@ -35,7 +35,7 @@ from cloudconv.images import (
 from cloudconv.media.colour.color import to_channels, white
 from cloudconv.media.frames.formats import layout
 from cloudconv.media.frames.frame import Frame
-from cloudconv.models.ops import enlarged, warp
+from cloudconv.models.ops import box_mean, box_most, enlarged, warp
 from cloudconv.transfer import Arriving, download, upload
 
 _LONGEST = 1280  # side of the picture that is searched
@@ -151,23 +151,12 @@ def _excess(planes: Sequence[Tensor], grounds: Sequence[Sequence[Tensor]]) -> Te
     """Return by how many levels each sample is outside of all grounds around it."""
     channels = []
     for plane, *others in zip(planes, *grounds, strict=True):
-        most = _spread(reduce(torch.maximum, others), torch.maximum)
-        least = _spread(reduce(torch.minimum, others), torch.minimum)
-        over = torch.maximum(plane, most) - most
-        under = least - torch.minimum(plane, least)
-        beyond = torch.maximum(over, under).amax(1, keepdim=True)
-        channels.append(enlarged(beyond.float(), planes[0].shape[2:]))
+        most = box_most(reduce(torch.maximum, others)[0].float(), 3)
+        least = box_most(_LEVELS - reduce(torch.minimum, others)[0].float(), 3)
+        beyond = torch.maximum(plane[0] - most, _LEVELS - plane[0] - least)
+        widest = beyond.amax(0).clamp_min(0)[None, None]
+        channels.append(enlarged(widest, planes[0].shape[2:]))
     return reduce(torch.maximum, channels).round_().to(torch.uint8)
-
-
-def _spread(values: Tensor, pick: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Return what ``pick`` takes of the 3x3 samples around each."""
-    for axis in (2, 3):
-        side = values.shape[axis]
-        edges = values.narrow(axis, 0, 1), values.narrow(axis, side - 1, 1)
-        padded = torch.cat((edges[0], values, edges[1]), axis)
-        values = reduce(pick, [padded.narrow(axis, start, side) for start in range(3)])
-    return values
 
 
 def _fitted(flow: Tensor, plane: Tensor) -> Tensor:
@@ -191,9 +180,7 @@ def _flow(later: Tensor, earlier: Tensor) -> Tensor:
         y, x = torch.gradient((later + moved) / 2, dim=(2, 3))
         error = later - moved
         sums = torch.cat((x * x, x * y, y * y, x * error, y * error), 1)
-        for sides in ((_WINDOW, 1), (1, _WINDOW)):
-            pad = sides[0] // 2, sides[1] // 2
-            sums = F.avg_pool2d(sums, sides, 1, pad, count_include_pad=False)
+        sums = box_mean(sums.flatten(0, 1), _WINDOW).view(-1, 5, *size)
         sums[:, :3:2] += _FLAT
         xx, xy, yy, xe, ye = sums.chunk(5, 1)
         step = torch.cat((yy * xe - xy * ye, xx * ye - xy * xe), 1) / (xx * yy - xy * xy)
