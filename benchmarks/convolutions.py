@@ -19,23 +19,14 @@ import cloudconv
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.convolutions import PYTORCH, usual_engine
-from cloudconv.models.engines import Engines
-from cloudconv.render.renderer import Renderer
 
 LEVELS = 255
-FASTEST = "by time"
+CHOSEN = "by processor"
 
 
-def loaded(name: str, engine: str, width: int, height: int) -> Interpolator:
-    """Return a model whose convolutions an engine computes, or the fastest for the size."""
-    if engine != FASTEST:
-        return registry.load(name, engine_of=lambda *_: engine)
-    engines = Engines()
-    model: Interpolator = registry.load(name, engine_of=engines.of)
-    renderer = Renderer(model, device=torch.device("cpu"), engines=engines)
-    renderer.choose_sizes(width, height)
-    print(f"{name} {width}x{height} by time: {engines.chosen}", flush=True)
-    return model
+def loaded(name: str, engine: str) -> Interpolator:
+    """Return a model whose convolutions an engine computes, or the chosen ones."""
+    return registry.load(name, engine_of=None if engine == CHOSEN else lambda _: engine)
 
 
 def least(
@@ -69,8 +60,8 @@ def main() -> None:
     )
     torch.set_num_threads(1)
     for name in options.models:
-        engines = dict.fromkeys([PYTORCH, usual_engine(), FASTEST])
-        models = {engine: loaded(name, engine, width, height) for engine in engines}
+        engines = dict.fromkeys([PYTORCH, usual_engine(), CHOSEN])
+        models = {engine: loaded(name, engine) for engine in engines}
         work = {k: partial(model.interpolate, x0, x1, 0.5) for k, model in models.items()}
         first, *_, last = [call() for call in work.values()]
         off = (first - last).abs().max() * LEVELS

@@ -17,7 +17,7 @@ import sys
 import torch
 
 from cloudconv.models.base import Interpolator
-from cloudconv.models.engines import fastest
+from cloudconv.models.engines import Engines
 from cloudconv.models.pair import Pair
 from cloudconv.models.published import normalised, recognise
 from cloudconv.models.registry import fuse
@@ -37,7 +37,7 @@ def loaded(name: str, dtype: torch.dtype = torch.float32) -> Interpolator:
     assert isinstance(model, Interpolator)
     model.load_state_dict(state)
     model.requires_grad_(False).eval()
-    fuse(model, fastest)
+    fuse(model, Engines().of)
     return model.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

@@ -39,12 +39,6 @@ def data_folder() -> Path:
     return Path(os.environ.get("CLOUDCONV_DATA") or usual)
 
 
-def cache_folder() -> Path:
-    """Return the folder of what can be made again at any time; it may not exist."""
-    usual = platformdirs.user_cache_path("cloudconv", appauthor=False)
-    return Path(os.environ.get("CLOUDCONV_CACHE") or usual)
-
-
 @contextmanager
 def undone_on_error(undo: Callable[..., object], *args: Any) -> Iterator[None]:
     """Call a function if the block raises an error, is interrupted, or is left early."""

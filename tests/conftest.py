@@ -33,10 +33,7 @@ os.environ["CLOUDCONV_DATA"] = os.path.join(
     tempfile.gettempdir(), "cloudconv-tests-without-models"
 )
 
-# What this machine computes faster is no part of them either, and no test measures that.
-os.environ["CLOUDCONV_CACHE"] = os.path.join(
-    tempfile.gettempdir(), "cloudconv-tests-without-cache"
-)
+# What this machine computes faster is no part of them either.
 os.environ["CLOUDCONV_ENGINE"] = "pytorch" if find_spec("ncnn") is None else "ncnn"
 
 settings.register_profile("fixed", derandomize=True, deadline=None)

@@ -36,24 +36,24 @@ THE_REST = "all the rest"
 CEILINGS = {
     "media": 5406,
     "jobs": 3240,
-    "models": 2618,
+    "models": 2515,
     "dreaming": 2062,
     "forecasting": 264,
-    "render": 850,
+    "render": 839,
     "training": 693,
     "schedule": 1010,
     "settings + cli + report": 1688,
-    THE_REST: 1624,
+    THE_REST: 1621,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 790,
-    "tuple assignments": 80,
-    "lambdas": 75,
-    "assignments inside expressions": 68,
-    "comprehensions of two loops": 16,
+    "conditional expressions": 789,
+    "tuple assignments": 79,
+    "lambdas": 72,
+    "assignments inside expressions": 66,
+    "comprehensions of two loops": 15,
     "lines of over 92 characters": 0,
 }
 """The most of what packs several steps into a statement; these only fall, too."""

@@ -10,7 +10,7 @@ picture may differ by two levels.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
@@ -49,8 +49,8 @@ _Values = NDArray[np.float32]
 Packed = dict[torch.dtype, Tensor]
 """The weights of a convolution in the order of oneDNN, for each type."""
 
-EngineOf = Callable[[int, int], str]
-"""A function that returns the engine for layers of so many channels and pixels."""
+EngineOf = Callable[[int], str]
+"""A function that returns the engine for layers of so many channels."""
 
 
 class HiddenLayer(NamedTuple):
@@ -105,7 +105,7 @@ class HiddenLayers:
         steps = zip(self._layers(), self._packed, strict=True)
         for number, (layer, packed) in enumerate(steps):
             if number == self._others and chooses:
-                engine = self._engine_of(x.shape[1], x.shape[2] * x.shape[3])
+                engine = self._engine_of(x.shape[1])
                 if engine != PYTORCH:
                     pictures = list(torch.split(x, 1))
                     del x
@@ -116,15 +116,6 @@ class HiddenLayers:
     @cached_property
     def _winograd(self) -> "_Winograd":
         return _Winograd(self._layers()[self._others :])
-
-
-def trial(layer: HiddenLayer, x: Tensor, engine: str) -> Callable[[], object]:
-    """Return a call that computes a layer, without the steps that a row takes only once."""
-    if engine == PYTORCH:
-        return partial(_computed, x, layer, {})
-    winograd = _Winograd([layer])
-    values = _grouped(x)
-    return lambda: winograd.computed(values, 0, x.shape[2], winograd.ends)
 
 
 def _suits_winograd(layer: HiddenLayer, channels: int) -> bool:
@@ -260,7 +251,8 @@ class _Winograd:
                 for names in pairwise(self._names):
                     values = self._in_bands(values, names, count, pool)
         else:
-            values = self.computed(values, 0, height, self.ends)
+            ends = self._names[0], self._names[-1]
+            values = self._computed(values, 0, height, ends)
         result = torch.from_numpy(values).permute(1, 2, 0, 3).reshape(height, width, -1)
         return result.permute(2, 0, 1)[None]
 
@@ -271,16 +263,11 @@ class _Winograd:
         tops = [_TILE * (tiles * number // count) for number in range(count)]
         bands = list(pairwise([*tops, values.shape[1]]))
         rows = list(
-            pool.map(lambda band: self.computed(values, band[0], band[1], names), bands)
+            pool.map(lambda band: self._computed(values, band[0], band[1], names), bands)
         )
         return np.concatenate(rows, 1)
 
-    @property
-    def ends(self) -> tuple[str, str]:
-        """Return the names of the row's input and of its result."""
-        return self._names[0], self._names[-1]
-
-    def computed(
+    def _computed(
         self, values: _Values, top: int, end: int, names: tuple[str, str]
     ) -> _Values:
         """Return some lines of the blob ``names[1]`` from all of the blob ``names[0]``.

@@ -1,107 +1,48 @@
-"""Choose the engine of convolutions on a CPU by time, once for a machine.
+"""Choose the engine of convolutions on a CPU by the processor.
 
-No other module chooses an engine. Layers of few channels and many pixels wait for the
-memory, to which ncnn has more traffic. Other layers wait for the multiplications, of which
-ncnn needs fewer. The border between both depends on the processor. So the layers of a
-network are measured, each size once, and the times are kept in the user's cache.
+No other module chooses an engine. ncnn needs fewer multiplications, and has more traffic to
+the memory. Layers of few channels wait for the memory on Intel's processors with AVX-512;
+docs/measurements/processors.md has the times.
 """
 
 import os
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
-from math import log
-from threading import Lock
-from typing import NamedTuple
+from collections.abc import Mapping
+from functools import cached_property
 
 import torch
 
 from cloudconv.errors import DeviceError, SettingsError
-from cloudconv.files import cache_folder, sealed, unsealed, write_whole
 from cloudconv.host import processor_name
-from cloudconv.models.convolutions import (
-    PYTORCH,
-    EngineOf,
-    HiddenLayer,
-    trial,
-    usual_engine,
-)
-from cloudconv.pipeline import one_thread
+from cloudconv.models.convolutions import PYTORCH, usual_engine
 
 ENGINE = "CLOUDCONV_ENGINE"
 """The environment variable that names the engine, for tests and for reports of faults."""
 
-_FILE = "engines.json"  # in the cache folder
-_GAIN = 0.9
-"""PyTorch replaces the usual engine if its time is at most this part of the other's."""
-_SIDES = (24, 48, 96, 192, 384)
-"""The sides of the square layers that are measured; each stands for the sizes near it."""
-_SECONDS = 0.3  # of the processor, for the least rounds of all layers of a network
-_LEAST_SECONDS = 0.04  # of a layer
-_ROUNDS = 4  # the fewest, in which the engines take turns; the first one warms them up
-_PROBED = 16  # lines, which show how many lines there is time for
-_clock = time.perf_counter if os.name == "nt" else time.thread_time
-"""The time of the measuring thread alone, which other programs disturb least; on Windows
-that clock has steps of 16 ms."""
-
-Times = dict[str, float]
-"""Milliseconds of a layer by each engine."""
-
-_lock = Lock()
-_chosen: dict["_Shape", str] = {}
-
-
-class _Shape(NamedTuple):
-    channels: int
-    side: int
-
-    @classmethod
-    def near(cls, channels: int, pixels: float) -> "_Shape":
-        """Return the measured shape that stands for layers of so many pixels."""
-        return cls(channels, min(_SIDES, key=lambda side: abs(log(pixels / side**2))))
-
-    def __str__(self) -> str:
-        return f"{self.channels} channels, {self.side}x{self.side}"
+_WIDE = 96
+"""The fewest channels of layers that do not wait for the memory."""
 
 
 class Engines:
-    """The engines of a network's layers, for frames of one size.
+    """The engines of a network's layers: those for this machine, or those of a run."""
 
-    Each layer has an engine for its own size until :meth:`choose` or :meth:`use` is called.
-    Later the channels alone decide, so that no tile at an edge has an engine of its own.
-    ``chosen``: the engine by the number of channels.
-    """
+    @cached_property
+    def chosen(self) -> dict[str, str]:
+        """Return the engine of ``wide`` layers, and of ``narrow`` ones.
 
-    def __init__(self) -> None:
-        self.chosen: dict[str, str] = {}
-        self._of: EngineOf = fastest
-        self._is_recorded = False
-
-    def of(self, channels: int, pixels: int) -> str:
-        """Return the engine for layers of so many channels and pixels."""
-        return self._of(channels, pixels)
-
-    def choose(self, run: Callable[[], object], enlarged: float) -> None:
-        """Choose the engines, if they are not recorded.
-
-        ``run`` calls the network with a small picture. The true ones have ``enlarged``
-        times as many pixels.
+        For errors see :func:`set_engine`.
         """
-        if self._is_recorded:
-            return
-        shapes: dict[int, _Shape] = {}
+        named = set_engine()
+        usual = named or usual_engine()
+        waits = torch.backends.cpu.get_cpu_capability() == "AVX512"
+        is_slow = named is None and waits and "Intel" in processor_name()
+        return {"wide": usual, "narrow": PYTORCH if is_slow else usual}
 
-        def noted(channels: int, pixels: int) -> str:
-            shapes[channels] = _Shape.near(channels, pixels * enlarged)
-            return PYTORCH
-
-        self._of = noted
-        run()
-        engines = _engines(shapes.values())
-        self._take({str(channels): engines[shape] for channels, shape in shapes.items()})
+    def of(self, channels: int) -> str:
+        """Return the engine for layers of so many channels."""
+        return self.chosen["wide" if channels >= _WIDE else "narrow"]
 
     def use(self, recorded: Mapping[str, str]) -> None:
-        """Use the engines that a run has recorded, and never measure.
+        """Use the engines that a run has recorded.
 
         Raises DeviceError if one of them is missing here.
         """
@@ -113,22 +54,11 @@ class Engines:
                     f"is {here}: install the same packages on all machines, or start again "
                     "with --no-resume."
                 )
-        self._is_recorded = True
-        self._take(recorded)
-
-    def _take(self, chosen: Mapping[str, str]) -> None:
-        self.chosen = dict(chosen)
-        self._of = lambda channels, _: self.chosen.get(str(channels), PYTORCH)
-
-
-def fastest(channels: int, pixels: int) -> str:
-    """Return the engine for layers of so many channels and pixels."""
-    shape = _Shape.near(channels, pixels)
-    return _engines([shape])[shape]
+        self.chosen.update(recorded)
 
 
 def set_engine() -> str | None:
-    """Return the engine that the environment names; None if the time decides.
+    """Return the engine that the environment names; None if the processor decides.
 
     Raises SettingsError for another name, and DeviceError for an engine that is missing.
     """
@@ -144,93 +74,3 @@ def set_engine() -> str | None:
             "or leave the variable out."
         )
     return engines[name]
-
-
-def _engines(shapes: Collection[_Shape]) -> dict[_Shape, str]:
-    """Return the engine for each shape; measure the shapes that have no times."""
-    only = set_engine() or (PYTORCH if usual_engine() == PYTORCH else None)
-    if only is not None:
-        return dict.fromkeys(shapes, only)
-    with _lock:
-        if new := [*dict.fromkeys(shape for shape in shapes if shape not in _chosen)]:
-            times = _stored().get(_machine(), {})
-            if unknown := [shape for shape in new if str(shape) not in times]:
-                with one_thread("engines") as thread:
-                    times = _store(thread.submit(_measured, unknown).result())
-            _chosen.update((shape, _faster(times[str(shape)])) for shape in new)
-        return {shape: _chosen[shape] for shape in shapes}
-
-
-def _faster(times: Times) -> str:
-    usual = usual_engine()
-    return PYTORCH if times[PYTORCH] <= _GAIN * times[usual] else usual
-
-
-@torch.inference_mode()
-def _measured(shapes: list[_Shape]) -> dict[str, Times]:
-    """Measure both engines on one core, in a thread of its own."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        needed = 0.0  # seconds of a round
-        for shape in shapes:
-            probe = _rounds(shape, _PROBED)
-            next(probe)
-            needed += sum(next(probe).values()) * shape.side / _PROBED
-        part = min(1, _SECONDS / _ROUNDS / needed)
-        return {str(shape): _least(shape, part) for shape in shapes}
-    finally:
-        torch.set_num_threads(threads)  # the default of threads that start later
-
-
-def _least(shape: _Shape, part: float) -> Times:
-    rounds = _rounds(shape, max(_PROBED, int(part * shape.side)))
-    next(rounds)
-    until = _clock() + _LEAST_SECONDS
-    taken = [next(rounds) for _ in range(1, _ROUNDS)]
-    while _clock() < until:
-        taken.append(next(rounds))
-    return {
-        engine: round(1000 * min(times[engine] for times in taken), 3)
-        for engine in taken[0]
-    }
-
-
-def _rounds(shape: _Shape, lines: int) -> Iterator[Times]:
-    """Yield the seconds of the engines for some lines of a layer, again and again."""
-    numbers = torch.Generator().manual_seed(0)
-    weight = torch.randn(shape.channels, shape.channels, 3, 3, generator=numbers)
-    layer = HiddenLayer(weight / weight[0].numel() ** 0.5, torch.zeros(shape.channels))
-    line = torch.randn(1, shape.channels, 1, shape.side, generator=numbers)
-    x = line.expand(-1, -1, lines, -1).contiguous(memory_format=torch.channels_last)
-    calls = {engine: trial(layer, x, engine) for engine in (PYTORCH, usual_engine())}
-    while True:
-        times: Times = {}
-        for engine, call in calls.items():
-            began = _clock()
-            call()
-            times[engine] = _clock() - began
-        yield times
-
-
-def _machine() -> str:
-    kind = torch.backends.cpu.get_cpu_capability()
-    return f"{processor_name()}, {kind}, PyTorch {torch.__version__}, {usual_engine()}"
-
-
-def _stored() -> dict[str, dict[str, Times]]:
-    """Return the times on all machines of this home; none if the file is damaged."""
-    try:
-        return unsealed((cache_folder() / _FILE).read_bytes()) or {}
-    except OSError:
-        return {}
-
-
-def _store(new: dict[str, Times]) -> dict[str, Times]:
-    """Keep times, if the cache can be written; those that are kept already stay."""
-    every = _stored()
-    machine = _machine()
-    every[machine] = {**new, **every.get(machine, {})}
-    with suppress(OSError):  # then each process measures
-        write_whole(cache_folder() / _FILE, sealed(every))
-    return every[machine]

@@ -131,13 +131,13 @@ def load_model(
 
     For name, task and timesteps see :func:`spec`. ``dtype`` is the type of the model's
     convolutions, None for float32; grids and sums stay float32. ``engine_of``: see
-    :func:`fuse`; None chooses by time. Raises WeightsError if the weights are missing,
-    damaged, or of another model, or if they are not those of ``sha256``, see
+    :func:`fuse`; None chooses by the processor. Raises WeightsError if the weights are
+    missing, damaged, or of another model, or if they are not those of ``sha256``, see
     :func:`weights_fingerprint`.
     """
     import torch
 
-    from cloudconv.models.engines import fastest
+    from cloudconv.models.engines import Engines
 
     dtype = dtype or torch.float32
     chosen = spec(name_or_path, task, timesteps)
@@ -145,7 +145,7 @@ def load_model(
     if (state := state_of(name_or_path, chosen, sha256)) is not None:
         fill(model, state, file_of(name_or_path) or chosen.weights)
     model.requires_grad_(False).eval()
-    fuse(model, engine_of or fastest)
+    fuse(model, engine_of or Engines().of)
     # CPUs with wide vectors and tensor cores of GPUs run convolutions faster with channels
     # last.
     return model.to(  # type: ignore[call-overload, no-any-return]

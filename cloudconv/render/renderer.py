@@ -16,9 +16,8 @@ from cloudconv.errors import DeviceError
 from cloudconv.events import Warned, Warnings
 from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.models import registry
-from cloudconv.models.base import COLOURS, Interpolator, check_finite
+from cloudconv.models.base import Interpolator, check_finite
 from cloudconv.models.engines import Engines
-from cloudconv.models.pair import Pair
 from cloudconv.pipeline import close_iterator
 from cloudconv.render.cpu_streams import CpuStreams
 from cloudconv.render.device import exact_arithmetic, use_device
@@ -38,7 +37,6 @@ from cloudconv.timeline import Task
 from cloudconv.transfer import QUEUES, Arriving
 
 _END: Any = object()
-_REHEARSED = 64  # the least side of the picture that shows the sizes of a network's layers
 _MAX_WAITING = 16
 """More items than the batch size that may wait: new frames, and source frames after
 them."""
@@ -154,9 +152,9 @@ class Renderer:
     def choose_sizes(
         self, width: int, height: int, renderers: int = 1, *, free_bytes: int | None = None
     ) -> Sizes:
-        """Choose the sizes for frames of that size, and the engines; use both.
+        """Choose the sizes for frames of that size, and use them.
 
-        See :func:`plan_memory` and :class:`~cloudconv.models.engines.Engines`.
+        See :func:`plan_memory`.
         """
         plan = self.plan(width, height, renderers=renderers, free_bytes=free_bytes)
         sizes = plan.sizes
@@ -180,19 +178,7 @@ class Renderer:
                     f"not fit into the {free}: the batch is {sizes.batch}."
                 )
             )
-        side = sizes.tile or max(width, height)
-        self._choose_engines(min(width, side) * min(height, side))
         return sizes
-
-    def _choose_engines(self, pixels: int) -> None:
-        """Choose the engines for pictures of so many pixels."""
-        if self._device.type != "cpu" or self._dtype != torch.float32:
-            return
-        model, scale = self._inference.model, self._inference.scale
-        side = round_up(_REHEARSED, model.multiple(scale))
-        pictures = [torch.zeros(1, COLOURS, side, side)] * model.spec.context
-        pair = Pair.of(pictures, 0.5, torch.ones(1, 2), scale)
-        self.engines.choose(partial(model.between, pair), pixels / side**2)
 
     def use_sizes(self, width: int, height: int, sizes: Sizes) -> None:
         """Use these sizes for frames of that size.

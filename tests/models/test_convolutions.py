@@ -26,7 +26,7 @@ needs_ncnn = pytest.mark.skipif(NCNN == PYTORCH, reason="ncnn is missing")
 SLOPES = [0.2, 0.01, None, "each"]
 
 
-def by_ncnn(channels, pixels):
+def by_ncnn(channels):
     return NCNN
 
 

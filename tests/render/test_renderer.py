@@ -56,9 +56,7 @@ def renderer(model="tiny", **options):
     """Return a renderer; options that are sizes go into its wanted sizes."""
     loaded = registry.load(model) if isinstance(model, str) else model
     sizes = {k: options.pop(k) for k in ("batch", "tile", "cpu_streams") if k in options}
-    engines = Engines()
-    engines.use({})  # so that no time is measured
-    options = {"device": CPU, "engines": engines, **options}
+    options = {"device": CPU, "engines": Engines(), **options}
     return Renderer(loaded, **options, wanted=WantedSizes(**sizes))
 
 

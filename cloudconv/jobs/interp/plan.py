@@ -172,7 +172,7 @@ class InterpPlan(video.VideoPlan):
             **machine,
             weights=self.weights,
             precision=precision_name(self.dtype),
-            convolutions=set_engine() or "by time",
+            convolutions=set_engine() or "by processor",
             encoder=f"{choice.encoder}, {dict(choice.options)}",
             pix_fmt=choice.working,
             times=f"{encoding.tick} {encoding.offset}",
