@@ -391,12 +391,6 @@ def wider(mask: Array, reach: int) -> Array:
     return wide
 
 
-def disc(reach: int) -> Bytes:
-    """Return a round neighbourhood for OpenCV's morphology."""
-    side = 2 * reach + 1
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
-
-
 def solid(mask: NDArray[Any], least: float = 0.0) -> Bytes:
     """Return the outer outlines in a mask, filled: (h, w), 0 or 1.
 

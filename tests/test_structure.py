@@ -37,13 +37,13 @@ CEILINGS = {
     "media": 5406,
     "jobs": 3240,
     "models": 2515,
-    "dreaming": 2062,
+    "dreaming": 2054,
     "forecasting": 264,
     "render": 839,
     "training": 693,
     "schedule": 1010,
     "settings + cli + report": 1688,
-    THE_REST: 1621,
+    THE_REST: 1618,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from statistics import fmean
 from typing import Any, NamedTuple, Self
@@ -13,7 +13,7 @@ import numpy as np
 
 from cloudconv.doubts import WHOLE, Box, box_of, by_place, size_of
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.vitals.residual import Residuals
+from cloudconv.dreaming.vitals.residual import residual_of
 from cloudconv.images import (
     MIDDLE_SIDE,
     UNSEEN,
@@ -38,6 +38,7 @@ SPAN = Fraction(2, 5)
 """The time between two composed pictures whose residual counts, in seconds."""
 
 _MOMENT = Fraction(1, 10)  # in seconds
+_PAIRS = 8  # pairs of the film at a distance
 # Land slides if it moves this much, relative to the speed of things that move (a quantile
 # of the mean speeds of the places), and to the greatest speed at its place in the clip.
 _SLIDES = 0.3
@@ -76,6 +77,7 @@ class FilmFeatures:
 
     Each property is measured when it is first needed. ``moves``: the clip has more than one
     picture. ``second``: the number of frames in a second, or in half of a short clip.
+    ``usual_residual``: returns the greatest residual of pairs so many frames apart.
     """
 
     def __init__(self, material: Material) -> None:
@@ -86,7 +88,7 @@ class FilmFeatures:
         self._alive = 1 - reduced(material.static, max(self.picture(0).shape))
         self.moves = self._count > 1
         self.second = max(1, min(round(1 / material.step), self._count // 2))
-        self.residuals = Residuals(self.picture, self._count)
+        self.usual_residual = cache(self._usual_residual)
 
     def picture(self, number: int) -> Bytes:
         """Return a picture of the clip, by its number in the material."""
@@ -139,6 +141,16 @@ class FilmFeatures:
             left.append(by_place(cv2.absdiff(picture, moved).astype(np.float32).mean(2)))
         stirs: Floats = np.quantile(left, QUANTILE, axis=0).astype(np.float32)
         return stirs
+
+    def _usual_residual(self, frames: int) -> Floats:
+        """Return the greatest residual of pairs that are so many frames apart, (h, w)."""
+        frames = min(frames, self._count - 1)
+        own = [
+            residual_of(self.picture(k - frames), self.picture(k))
+            for k in spread(self._count, frames, _PAIRS)
+        ]
+        usual: Floats = np.max(own, 0)
+        return usual
 
     @cached_property
     def appears(self) -> tuple[float, Floats]:

@@ -5,11 +5,6 @@ difference is the *residual*: what no motion explains. Pairs of the film that ar
 apart have a residual too: fire and rain change as much.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from functools import cache
-
 import cv2
 import numpy as np
 import torch
@@ -23,41 +18,15 @@ from cloudconv.models.pair import Pair
 NETWORK = "cloud-best"
 """The network that makes the pictures of a jump."""
 
-_PAIRS = 8  # pairs of the film at a distance
 
+def residual_of(first: Bytes, last: Bytes) -> Floats:
+    """Return the levels of areas as large as a thing that no motion explains, (h, w).
 
-class Residuals:
-    """Residuals between pairs of small pictures, and the largest of pairs of their film.
-
-    ``picture`` returns one of the film's ``count`` pictures. ``usual`` returns the most
-    between pairs of the film that are so many frames apart.
+    They are by place, see :func:`cloudconv.doubts.by_place`.
     """
-
-    def __init__(self, picture: Callable[[int], Bytes], count: int) -> None:
-        self._network = registry.shared(NETWORK, "cpu", torch.float32)
-        self._picture = picture
-        self._count = count
-        self.usual = cache(self._usual)
-
-    def between(self, first: Bytes, last: Bytes) -> Floats:
-        """Return the levels of areas as large as a thing that no motion explains, (h, w).
-
-        They are by place, see :func:`cloudconv.doubts.by_place`.
-        """
-        pair = Pair.of(
-            [tensor_of(as_picture(picture))[None] for picture in (first, last)], 0.5
-        )
-        with torch.inference_mode():
-            middle = Made.of(self._network.between(pair, maps=True))
-        left = 255 * by_place(np.abs(middle.residual[0, 0].numpy()))
-        return cv2.GaussianBlur(left, (0, 0), 1, borderType=cv2.BORDER_CONSTANT)
-
-    def _usual(self, frames: int) -> Floats:
-        frames = min(frames, self._count - 1)
-        starts = np.linspace(0, self._count - 1 - frames, _PAIRS).round().astype(int)
-        own = [
-            self.between(self._picture(k), self._picture(k + frames))
-            for k in np.unique(starts).tolist()
-        ]
-        usual: Floats = np.max(own, 0)
-        return usual
+    network = registry.shared(NETWORK, "cpu", torch.float32)
+    pair = Pair.of([tensor_of(as_picture(picture))[None] for picture in (first, last)], 0.5)
+    with torch.inference_mode():
+        middle = Made.of(network.between(pair, maps=True))
+    left = 255 * by_place(np.abs(middle.residual[0, 0].numpy()))
+    return cv2.GaussianBlur(left, (0, 0), 1, borderType=cv2.BORDER_CONSTANT)

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from cloudconv.doubts import LEAST, SPOILS, WHOLE, Box, Grade, grade_of, size_of
-from cloudconv.dreaming.methods.base import Composed, DreamFrame, Filmed, Jump, Origin
+from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Jump, Origin
 from cloudconv.dreaming.vitals.features import (
     SPAN,
     WINDOW,
@@ -26,6 +26,7 @@ from cloudconv.dreaming.vitals.features import (
     Features,
     FilmFeatures,
 )
+from cloudconv.dreaming.vitals.residual import residual_of
 from cloudconv.images import MIDDLE_SIDE, TINY, Bytes, Floats, reduced
 
 
@@ -193,7 +194,7 @@ class VitalsMeter:
         if not self.seen:
             self._judge({"plain": Feature(self._film.plain, SPOILS)}, range(1))
         is_filmed = isinstance(origin, Filmed)
-        if isinstance(origin, Composed):
+        if origin is None:
             self._compose(picture)
         else:
             self._meter.clear()
@@ -256,8 +257,7 @@ class VitalsMeter:
 
         ``apart``: the distance of the pairs of the film with which the change is compared.
         """
-        residuals = self._film.residuals
-        levels = residuals.between(before, after) - residuals.usual(apart)
+        levels = residual_of(before, after) - self._film.usual_residual(apart)
         self._change("residual", levels.clip(0), frames)
 
     def _change(self, key: str, levels: Floats, frames: range) -> None:
