@@ -36,7 +36,7 @@ THE_REST = "all the rest"
 CEILINGS = {
     "media": 5406,
     "jobs": 3240,
-    "models": 2515,
+    "models": 2510,
     "dreaming": 2054,
     "forecasting": 264,
     "render": 839,
@@ -50,7 +50,7 @@ SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
     "conditional expressions": 789,
-    "tuple assignments": 79,
+    "tuple assignments": 78,
     "lambdas": 72,
     "assignments inside expressions": 66,
     "comprehensions of two loops": 15,

@@ -56,7 +56,8 @@ class Model(nn.Module):
     # one.
     staged: ClassVar = False
     stages: Callable[..., list[Tensor]]
-    discriminators: ClassVar[type[nn.Module] | None] = None  # for the adversarial loss
+    # For the adversarial loss; made of the spec.
+    discriminators: ClassVar[type[nn.Module] | None] = None
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()

@@ -15,8 +15,7 @@ from typing import Any, Literal
 ModelTask = Literal["interpolate", "predict", "reconstruct"]
 
 FOUR = 4
-"""The context of a network that reads four frames: a pair with the frames before and after
-it, or the latest ones."""
+"""The context of an interpolator that reads a pair, and the frames before and after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +180,11 @@ RESEARCH: tuple[ModelSpec, ...] = (
          origin=_UNET),
     ModelSpec("convlstm", 4, 4, 325, 64, "ConvLSTM", _SMALL, origin=_LSTM),
     ModelSpec("skip-autoencoder", 4, 32, 310, 64, _SKIP, f"{_SMALL}; {_NOISY}",
-         options={"skips": "noisy"}),
+         options={"widths": _FIVE, "skips": "noisy"}),
     ModelSpec("skip-autoencoder-plain", 4, 32, 310, 64, _SKIP,
-         f"{_SMALL}; plain skip connections", options={"skips": "plain"}),
+         f"{_SMALL}; plain skip connections", options={"widths": _FIVE, "skips": "plain"}),
     ModelSpec("skip-autoencoder-none", 4, 32, 310, 64, _SKIP,
-         f"{_SMALL}; no skip connections", options={"skips": "none"}),
+         f"{_SMALL}; no skip connections", options={"widths": _FIVE, "skips": "none"}),
     ModelSpec("multiscale-gan", 4, 16, 1200, 96, "MultiscaleGan",
          "small motion; keeps detail", origin=_GAN),
     _middle("unet-middle", 2, 16, 950, 64, "UNetMiddle",

@@ -22,7 +22,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import Interpolator, Predictor, Reconstructor
-from cloudconv.models.catalogue import FOUR, ModelSpec
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.convolutions import SLOPE
 from cloudconv.models.ops import enlarged, laplacian_pyramid, shrunk_like
 from cloudconv.models.pair import Pair
@@ -306,7 +306,6 @@ class _Cell(nn.Module):
 
 
 Skips = Literal["none", "plain", "noisy"]
-WIDTHS = (32, 64, 128, 256, 512)
 
 _NOISE = 0.5
 """Standard deviation of the noise in noisy skip connections, relative to that of their
@@ -403,9 +402,9 @@ class SkipAutoencoder(Predictor):
     predictor can start from the weights of an autoencoder.
     """
 
-    def __init__(self, spec: ModelSpec, skips: Skips) -> None:
+    def __init__(self, spec: ModelSpec, widths: tuple[int, ...], skips: Skips) -> None:
         super().__init__(spec)
-        self.ladder = Ladder(3 * spec.context, WIDTHS, skips)
+        self.ladder = Ladder(3 * spec.context, widths, skips)
         zeroed(self.ladder.decoder[-1])
 
     def forward(self, context: Tensor) -> Tensor:
@@ -431,11 +430,11 @@ _PARTS = (16, 4, 2, 1)
 class Discriminators(nn.Module):
     """Four discriminators, one for each size, that read a picture and its context."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.critics = nn.ModuleList(
             nn.Sequential(
-                active(conv(3 * (FOUR + 1), 32, 3)),
+                active(conv(3 * (spec.context + 1), 32, 3)),
                 active(conv(32, 64, 3, stride=2)),
                 active(conv(64, 64, 3, stride=2)),
                 nn.AdaptiveAvgPool2d(2),
@@ -450,7 +449,7 @@ class Discriminators(nn.Module):
 
         Values above 0 mean a true next ``picture``.
         """
-        both = torch.cat((context[:, -FOUR:].flatten(1, 2), picture), 1)
+        both = torch.cat((context.flatten(1, 2), picture), 1)
         pairs = zip(_PARTS, self.critics, strict=True)
         return [critic(F.avg_pool2d(both, factor)) for factor, critic in pairs]
 
@@ -467,7 +466,7 @@ class MultiscaleGan(Predictor):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        inputs = 3 * (FOUR + 1)
+        inputs = 3 * (spec.context + 1)
         self.generators = nn.ModuleList(
             nn.Sequential(
                 active(conv(inputs, 32, 5)),

@@ -22,10 +22,12 @@ from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import lerp_into, resize, sample, sampling_grid, strips, warp
 from cloudconv.models.pair import Pair
-from cloudconv.models.sharpening import TINY, restore_detail
+from cloudconv.models.sharpening import FLAT, restore_detail
 from cloudconv.models.stillness import stillness
 
-_WIDTHS = (192, 128, 96, 64)
+WIDTHS = (192, 128, 96, 64)
+"""The channels of the blocks, coarse to fine."""
+
 _MASK, _GATE = slice(4, 5), slice(5, 6)  # behind the two flows of two channels each
 _MOTION = 6  # channels of the flows, the mask and the gate
 _LOGITS = 2  # mask and gate
@@ -107,9 +109,9 @@ class Refinement(nn.Module):
             timestep.expand(-1, 1, *w0.shape[2:]),
             motion,
             (x0 - x1).abs().mean(1, keepdim=True),
-            bent / (bent + still + TINY),
-            warped / (warped + unmoved + TINY),
-            common / (bent + TINY),
+            bent / (bent + still + FLAT),
+            warped / (warped + unmoved + FLAT),
+            common / (bent + FLAT),
             warped.sqrt() * _GAIN,
             bent.sqrt() * _GAIN,
         )
@@ -145,7 +147,7 @@ class IFNet(Interpolator):
         super().__init__(spec)
         self._sizes = sizes
         self._gated = gated
-        for number, width in enumerate(_WIDTHS[: len(sizes)]):
+        for number, width in enumerate(WIDTHS[: len(sizes)]):
             inputs = 7
             if number > 0:
                 inputs = 14 if gated else _UNGATED

@@ -30,7 +30,7 @@ _LINES = slice(3, 4)
 _MOST = 1.25  # the largest gain of a detail
 _LEAST_ENERGY = 1e-7
 _AROUND = 13  # cells, along each side, over which the two pictures are compared
-TINY = 1e-6  # of squares of luma: a thousandth of the range, so flat pictures are equal
+FLAT = 1e-6  # of squares of luma: a thousandth of the range, so flat pictures are equal
 _REACH = 2  # pixels on each side that the blur reads
 
 
@@ -107,9 +107,9 @@ def _common(first: Tensor, second: Tensor) -> Tensor:
         torch.cat((first, second, first * first, second * second, first * second), 1)
     )
     mean0, mean1, square0, square1, product = torch.split(means, 1, 1)
-    variance0 = (square0 - mean0 * mean0).clamp_min(0) + TINY
-    variance1 = (square1 - mean1 * mean1).clamp_min(0) + TINY
-    shared = product - mean0 * mean1 + TINY
+    variance0 = (square0 - mean0 * mean0).clamp_min(0) + FLAT
+    variance1 = (square1 - mean1 * mean1).clamp_min(0) + FLAT
+    shared = product - mean0 * mean1 + FLAT
     correlation = shared / (variance0 * variance1).sqrt()
     return (4 * correlation - 1).clamp(0, 1)
 

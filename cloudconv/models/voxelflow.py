@@ -24,7 +24,7 @@ from cloudconv.models.baselines import displacements, mean_velocity
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import sample, sampling_grid, strip_rows, warp
-from cloudconv.models.rife import enlarged_motion, is_ungated
+from cloudconv.models.rife import WIDTHS, enlarged_motion, is_ungated
 from cloudconv.transfer import upload
 
 REACH = 15
@@ -34,7 +34,6 @@ value, and the estimated motion is extended to the true horizon."""
 _FRAMES = 5  # frames of the context that are used, the latest ones
 _OLDER = _FRAMES - 1
 _SCALES = (8, 4, 2)  # by which each block reduces the pictures
-_WIDTHS = (192, 128, 96)  # channels inside each block
 _RIFE_FIRST = 7  # input channels of RIFE's first block
 _RIFE_TIMESTEP = 0.5
 _LATEST = 3.0  # logit of the moved latest frame
@@ -109,9 +108,9 @@ class VoxelFlow(Predictor):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self.block0 = Block(_FIRST, _WIDTHS[0], _OUTPUTS)
-        self.block1 = Block(_LATER, _WIDTHS[1], _OUTPUTS)
-        self.block2 = Block(_LATER, _WIDTHS[2], _OUTPUTS)
+        self.block0 = Block(_FIRST, WIDTHS[0], _OUTPUTS)
+        self.block1 = Block(_LATER, WIDTHS[1], _OUTPUTS)
+        self.block2 = Block(_LATER, WIDTHS[2], _OUTPUTS)
 
     def forward(self, context: Tensor, horizon: Tensor | None = None) -> Tensor:
         """See ``Predictor.forward``.

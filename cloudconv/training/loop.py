@@ -127,7 +127,7 @@ class Trainer:
                     "the adversarial loss cannot train it: leave that loss out, or choose "
                     "multiscale-gan."
                 )
-            self.adversary = Adversary(build().to(self.device), self.rate)
+            self.adversary = Adversary(build(self.model.spec).to(self.device), self.rate)
 
     @property
     def done(self) -> float:

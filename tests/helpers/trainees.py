@@ -98,7 +98,7 @@ class Coarse(Next):
 class Discriminator(nn.Module):
     """A discriminator for the adversarial loss."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.look = nn.Conv2d(9, 1, 5, stride=4)
 

@@ -136,7 +136,7 @@ def test_multiscale_returns_its_stages_and_has_discriminators():
     ]
     assert torch.equal(steps[-1], gan(frames))
     assert gan.discriminators is not None
-    critics = gan.discriminators()
+    critics = gan.discriminators(gan.spec)
     logits = critics(frames, steps[-1].requires_grad_())
     assert [tuple(x.shape) for x in logits] == [(1, 1)] * 4
     assert not set(critics.state_dict()) & set(gan.state_dict())

@@ -36,6 +36,9 @@ _UNUSED_BY_4 = ("contextnet.", "unet.")
 """Parts in files of RIFE 4.x that only the paper's network, with three blocks, uses."""
 
 _REDUCED = 4  # the factor by which pictures are smaller that show the largest motion
+FLOWS, MASK = 4, 1
+"""Channels of an estimate. Features that a block hands to the next one may follow."""
+
 LEVELS = 4  # of the network that corrects a picture, and of the features that it reads
 
 

@@ -19,6 +19,7 @@ from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize, sampling_grid, warp
 from cloudconv.models.pair import Pair
 from cloudconv.models.published import (
+    FLOWS,
     Published,
     StateDict,
     colours_of,
@@ -28,7 +29,6 @@ from cloudconv.models.published import (
     warp_all,
 )
 
-_FLOWS = 4  # channels
 _SCALES = (16, 8)  # of the features that the heads read
 _LEVELS = 3  # of convolutions; the two levels of attention follow
 _WINDOW = 7
@@ -125,8 +125,8 @@ class EmaVfi(Published):
             for k in range(3):
                 motion = self.layer(f"block.{number}.conv.{k}", motion)
             motion = resize(motion.float().contiguous(), factor)
-            flows = flows + motion[:, :_FLOWS] * factor
-            mask = mask + motion[:, _FLOWS:]
+            flows = flows + motion[:, :FLOWS] * factor
+            mask = mask + motion[:, FLOWS:]
         return flows, mask
 
     def _features(self, x0: Tensor, x1: Tensor) -> list[Tensor]:

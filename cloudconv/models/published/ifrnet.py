@@ -18,10 +18,18 @@ from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize, warp
 from cloudconv.models.pair import Pair
-from cloudconv.models.published import Published, StateDict, colours_of, has, row, sides
+from cloudconv.models.published import (
+    FLOWS,
+    MASK,
+    Published,
+    StateDict,
+    colours_of,
+    has,
+    row,
+    sides,
+)
 
 _LEVELS = 4
-_FLOWS, _MASK = 4, 1
 _SAMPLES = (0, 2, 3, 4)  # axes of an item's samples in pairs (2, B, 3, H, W)
 _NAMES: dict[tuple[int, ...], str] = {
     (24, 36, 54, 72): "S",
@@ -70,10 +78,10 @@ class Ifrnet(Published):
                 ]
                 inputs = [others, *warped, flows]
             decoded = self._decoded(f"decoder{level + 1}.convblock", inputs)
-            change = decoded[:, :_FLOWS].float()
-            others = decoded[:, _FLOWS:]
+            change = decoded[:, :FLOWS].float()
+            others = decoded[:, FLOWS:]
             flows = change + 2 * resize(flows, 2) if level < _LEVELS - 1 else change
-        mask, residual = torch.split(others.float(), [_MASK, COLOURS], 1)
+        mask, residual = torch.split(others.float(), [MASK, COLOURS], 1)
         scale = pair.scale
         flows = resize(flows / scale, 1 / scale)
         mask = resize(mask.sigmoid(), 1 / scale)

@@ -27,7 +27,9 @@ from cloudconv.models.convolutions import SLOPE, EngineOf, HiddenLayer, HiddenLa
 from cloudconv.models.ops import joined, pad_to_multiple, resize, sample, shuffled, warp
 from cloudconv.models.pair import Pair
 from cloudconv.models.published import (
+    FLOWS,
     LEVELS,
+    MASK,
     Published,
     StateDict,
     colours_of,
@@ -36,9 +38,7 @@ from cloudconv.models.published import (
     shapes,
     warp_all,
 )
-
-FLOWS, MASK = 4, 1
-"""Channels of an estimate. Features that a block hands to the next one may follow."""
+from cloudconv.models.rife import WIDTHS
 
 _CELL = 4  # pixels; in smaller cells all pixels are in the middle
 _DEPTH = 8  # hidden layers of a block
@@ -62,25 +62,24 @@ _ENCODERS = {
 }
 """The last layer of each kind of encoder, and the others."""
 
-_BASE = (192, 128, 96, 64)
 _SMALL = (128, 96, 64, 48)
-_FIVE = (192, 128, 96, 64, 32)
+_FIVE = (*WIDTHS, 32)
 _VERSIONS: dict[tuple[object, ...], str] = {
-    (_BASE, "PReLU"): "4.0 or 4.1",
-    (_BASE, "leaky"): "4.2 to 4.4",
-    (_BASE, 20): "4.5",
-    (_BASE, 24): "4.6",
-    (_BASE, 24, _PAIR, 16, 4): "4.7 to 4.9",
-    (_BASE, 24, _LIST, 32, 8): "4.10 to 4.12",
+    (WIDTHS, "PReLU"): "4.0 or 4.1",
+    (WIDTHS, "leaky"): "4.2 to 4.4",
+    (WIDTHS, 20): "4.5",
+    (WIDTHS, 24): "4.6",
+    (WIDTHS, 24, _PAIR, 16, 4): "4.7 to 4.9",
+    (WIDTHS, 24, _LIST, 32, 8): "4.10 to 4.12",
     (_SMALL, 24, _LIST, 32, 4): "4.12.lite or 4.13.lite",
-    (_BASE, 24, _NAMED, 32, 8): "4.13 to 4.15, 4.17 to 4.19, or 4.24",
-    (_BASE, 24, _NAMED, 32, 8, "groups"): "4.14.lite",
+    (WIDTHS, 24, _NAMED, 32, 8): "4.13 to 4.15, 4.17 to 4.19, or 4.24",
+    (WIDTHS, 24, _NAMED, 32, 8, "groups"): "4.14.lite",
     (_SMALL, 24, _NAMED, 16, 4): "4.15.lite to 4.17.lite",
     ((384, 192, 96, 48), 24, _NAMED, 32, 8): "4.20",
     ((256, 192, 96, 48), 52, _NAMED, 32, 8): "4.21 to 4.23",
     ((192, 128, 64, 32), 52, _NAMED, 16, 4): "4.22.lite",
     (_FIVE, 52, _NAMED, 16, 4): "4.25 or 4.26",
-    ((*_BASE, _LITE), 52, _NAMED, 16, 4): "4.25.lite",
+    ((*WIDTHS, _LITE), 52, _NAMED, 16, 4): "4.25.lite",
     ((384, 256, 192, 128, 64), 52, _NAMED, 16, 4): "4.25.heavy",
     (_FIVE, 52, _NAMED, 16, 16): "4.26.heavy",
 }
