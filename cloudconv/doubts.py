@@ -25,6 +25,7 @@ from cloudconv.images import (
     UNSEEN,
     Bytes,
     Floats,
+    reduced,
 )
 from cloudconv.messages import counted, listed, plural
 
@@ -200,16 +201,9 @@ def box_of(levels: Floats) -> Box:
     return Box(x / width, y / height, (x + wide) / width, (y + tall) / height)
 
 
-def shape_of(size: Sequence[int]) -> tuple[int, int]:
-    """Return how many rows and columns of places a picture of (height, width) has."""
-    factor = min(1.0, PLACES / max(size))
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
-
-
 def by_place(values: NDArray[np.float32]) -> Floats:
     """Return the mean of each place of (h, w, …) values, at most ``PLACES`` on a side."""
-    size = shape_of(values.shape[:2])[::-1]
-    return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
+    return reduced(values, PLACES, 1)
 
 
 def unexplained(levels: Bytes, timestep: float = 0.5) -> Floats:

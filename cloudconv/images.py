@@ -41,7 +41,7 @@ LEAST_SIDE = 16
 """The smallest side of a picture whose flow is measured; smaller ones are padded, and
 ``dream`` refuses them."""
 
-_SHORTEST = 8  # least side of a reduced picture
+_SHORTEST = 8  # least side of a reduced picture, enough for OpenCV
 # Frames, spread over a clip, from which a property of the whole clip is measured.
 _MOST_SPREAD = 40
 
@@ -57,10 +57,12 @@ TINY = 1e-6
 _SMALLER = 4  # least ratio of a picture's sides to those of its weights
 
 
-def analysis_size(height: int, width: int) -> tuple[int, int]:
-    """Return height and width for analysis: at most 480, and enough for OpenCV."""
-    factor = min(1.0, LONGEST_SIDE / max(height, width))
-    return max(_SHORTEST, round(height * factor)), max(_SHORTEST, round(width * factor))
+def reduced_size(
+    size: Sequence[int], longest: int, least: int = _SHORTEST
+) -> tuple[int, int]:
+    """Return height and width, so that no side exceeds ``longest``, at least ``least``."""
+    factor = min(1.0, longest / max(size))
+    return max(least, round(size[0] * factor)), max(least, round(size[1] * factor))
 
 
 def weight_size(height: int, width: int) -> tuple[int, int]:
@@ -123,14 +125,9 @@ def gradients(luma: Floats) -> tuple[Floats, Floats]:
     return x, y
 
 
-def reduced(values: NDArray[Any], longest: int) -> NDArray[Any]:
-    """Average values (h, w) or (h, w, channels), so that no side exceeds ``longest``.
-
-    No side becomes shorter than ``_SHORTEST``.
-    """
-    height, width = values.shape[:2]
-    factor = min(1.0, longest / max(height, width))
-    size = [max(_SHORTEST, round(side * factor)) for side in (width, height)]
+def reduced(values: NDArray[Any], longest: int, least: int = _SHORTEST) -> NDArray[Any]:
+    """Average values (h, w) or (h, w, channels) to :func:`reduced_size`."""
+    size = reduced_size(values.shape[:2], longest, least)[::-1]
     return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
 
 

@@ -38,12 +38,12 @@ CEILINGS = {
     "jobs": 3240,
     "models": 2510,
     "dreaming": 2054,
-    "forecasting": 264,
+    "forecasting": 261,
     "render": 839,
-    "training": 693,
+    "training": 691,
     "schedule": 1010,
-    "settings + cli + report": 1688,
-    THE_REST: 1618,
+    "settings + cli + report": 1686,
+    THE_REST: 1612,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25

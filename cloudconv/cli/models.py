@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import starmap
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,6 @@ import typer
 from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, print_json
 from cloudconv.cli.streams import field_rows, format_value, print_result, table
-from cloudconv.settings.option import Settings, option
 
 if TYPE_CHECKING:
     from cloudconv.models.catalogue import ModelSpec, ModelTask
@@ -31,6 +29,10 @@ SHOW_EXAMPLES = examples(
 _ONE = """Describe this model: a name, a file that 'cloudconv train' wrote, or a published
 network's file."""
 _Name = Annotated[str, typer.Argument(metavar="NAME", help=_ONE)]
+_All = Annotated[
+    bool,
+    typer.Option("--all", help="List the small research models too.", show_default=False),
+]
 
 _TABLES = {
     "Frames between two others: interp": (
@@ -81,23 +83,17 @@ _OF_WEIGHTS = ("size_bytes", "sha256", "scores")
 more."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _ModelsSettings(Settings):
-    all: bool = option("List the small research models too.", default=False)
-
-
-@with_options(_ModelsSettings, runs_job=False)
-def models(console: Console, ctx: typer.Context, **options: Any) -> None:
+@with_options(runs_job=False)
+def models(console: Console, ctx: typer.Context, all: _All = False) -> None:
     """List the models with their use, gain and time; or show one."""
     if ctx.invoked_subcommand is not None:
         return
     from cloudconv.models import catalogue
 
-    everything = _ModelsSettings(**options).all
     if console.json:
         print_json({"models": [*map(_described, catalogue.LISTED)]})
     elif not console.quiet:
-        print_result(_list(everything))
+        print_result(_list(all))
 
 
 @with_options(runs_job=False)

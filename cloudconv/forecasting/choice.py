@@ -16,6 +16,7 @@ from cloudconv.images import (
     Motion,
     grid_of,
     measured_flow,
+    reduced,
     sample,
     smooth,
 )
@@ -98,9 +99,7 @@ def lasts(last: Tensor, before: Tensor) -> float:
 
     Parts that move apart tear: a region is torn when it is stretched by its own size.
     """
-    scale = min(1.0, MIDDLE_SIDE / last.shape[-1])
-    small = (None, None, scale, scale, cv2.INTER_AREA)
-    one, two = (cv2.resize(_luma(picture), *small) for picture in (last, before))
+    one, two = (reduced(_luma(picture), MIDDLE_SIDE) for picture in (last, before))
     flow = measured_flow(one.astype(np.uint8), two.astype(np.uint8))
     stretch: Floats = np.abs(np.gradient(flow, axis=(0, 1))).sum((0, -1))
     return 1 / max(float(_regions(stretch).max()), TINY)

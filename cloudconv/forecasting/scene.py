@@ -107,17 +107,19 @@ def _divided(
     scene: Scene, frames: Sequence[Callable[[], Bytes]], last: Floats
 ) -> tuple[Floats, list[_Sprite]]:
     """Return the background at full size, and the things before it."""
-    y, x = np.divide(scene.size, last.shape[:2])
+    views, things = scene
+    size = views[-1].free.shape
+    y, x = np.divide(size, last.shape[:2])
     small = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
-    areas = [_enlarged(thing, last, scene.size) for thing in scene.things]
+    areas = [_enlarged(thing, last, size) for thing in things]
     looks = [
         [view.look(picture, small, area) for area in areas]
-        for view in scene.views[: None if areas else 0]
+        for view in views[: None if areas else 0]
         for picture in [frames[view.frame]()]
     ]
     ground = last.copy()
     sprites = []
-    for number, (thing, area) in enumerate(zip(scene.things, areas, strict=True)):
+    for number, (thing, area) in enumerate(zip(things, areas, strict=True)):
         behind = background_of([look[number] for look in looks], last[area])
         core, around, rim = (
             transformed(mask.astype(np.float32), small, area)

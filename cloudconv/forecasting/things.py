@@ -82,16 +82,9 @@ class Thing:
     motion: Motion
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """The things of the last frame, the farthest first, and ``views`` of what they hide.
-
-    The last view is that of the last frame. All are of ``size``, (h, w).
-    """
-
-    size: Sequence[int]
-    views: Sequence[View]
-    things: Sequence[Thing]
+Scene = tuple[Sequence[View], Sequence[Thing]]
+"""The things of the last frame, the farthest first, and views of what they hide, before
+them. The last view is that of the last frame. All have one size."""
 
 
 def scene_of(pictures: Sequence[Bytes]) -> Scene | None:
@@ -127,7 +120,7 @@ def scene_of(pictures: Sequence[Bytes]) -> Scene | None:
     ]
     # The nearer a thing stands, the lower.
     things.sort(key=lambda thing: bounds(thing.mask)[0].stop)
-    return Scene(last.shape[:2], views, things)
+    return views, things
 
 
 def background_of(looks: Sequence[NDArray[np.int16]], last: Bytes | Floats) -> Floats:

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.doubts import shape_of
-from cloudconv.images import Area
+from cloudconv.doubts import PLACES
+from cloudconv.images import Area, reduced_size
 from cloudconv.media.colour.color import from_channels, thumbnail, to_channels
 from cloudconv.media.colour.light import Light, change_of_light
 from cloudconv.media.frames.formats import is_float, layout
@@ -320,7 +320,9 @@ def _in_light(light: Light, picture: Tensor) -> Tensor:
 
 def _by_place(apart: Tensor) -> Tensor:
     """Return the levels of each place of :mod:`cloudconv.doubts`, (B, h, w) uint8."""
-    levels = 255 * F.adaptive_avg_pool2d(apart, shape_of(apart.shape[2:]))[:, 0]
+    levels = (
+        255 * F.adaptive_avg_pool2d(apart, reduced_size(apart.shape[2:], PLACES, 1))[:, 0]
+    )
     return levels.round_().clamp_(0, 255).to(torch.uint8)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from cloudconv.errors import InputError
 from cloudconv.events import Progress, Warned
+from cloudconv.images import reduced_size
 from cloudconv.media.colour.color import rgb_of, thumbnail
 from cloudconv.media.frames.frame import Frame, MediaInfo
 from cloudconv.media.reading import pictures as images
@@ -54,9 +55,7 @@ class TrainingClip:
     def shape(self) -> tuple[int, int]:
         """Return height and width of the decoded frames, in pixels."""
         sides = self.info.height, self.info.width
-        factor = min(1, (self.size or max(sides)) / max(sides))
-        height, width = (max(1, round(side * factor)) for side in sides)
-        return height, width
+        return reduced_size(sides, self.size or max(sides), 1)
 
     @property
     def gap(self) -> Fraction:

@@ -18,13 +18,14 @@ from cloudconv.dreaming.material.pan import view_of
 from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.dreaming.planes import Group, Look, Planes, colours, small_copy_of
 from cloudconv.images import (
+    LONGEST_SIDE,
     Area,
     Bytes,
     Floats,
-    analysis_size,
     as_picture,
     picture_of,
     reduced,
+    reduced_size,
     resized,
     small_copy,
     spread,
@@ -44,7 +45,7 @@ class Views:
         self.frames = tuple(frames)
         self.form = Planes(last)
         self.size = last.height, last.width
-        self.small_size = analysis_size(*self.size)
+        self.small_size = reduced_size(self.size, LONGEST_SIDE)
         # One block: single pictures would leave holes between values that live shortly.
         self._smalls = np.empty((len(frames), *self.small_size, 3), np.uint8)
         for small, frame in zip(self._smalls, frames, strict=True):
