@@ -181,7 +181,7 @@ def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
     """Return the vitals of a clip's changed second half, compared with the first half."""
     count = len(second)
     meter = VitalsMeter(FilmFeatures(first), count)
-    pictures = [tensor_of(second.shown(k)) for k in range(count)]
+    pictures = [tensor_of(second.picture(k)) for k in range(count)]
     originals = [tensor_of(first.views.picture(k)) for k in range(len(first.frames))]
     for picture in change(pictures, originals):
         meter.push(small_copy(picture_from(picture), first.small_size), None)

@@ -24,9 +24,9 @@ PERFECT = 100.0
 # Wang 2004.
 LUMA = (0.299, 0.587, 0.114)
 
-SSIM_WINDOW = 11
+SSIM_MARGIN = 5
+"""The pixels on each side of the centre of a window of SSIM: 11 by 11 in all."""
 
-_MARGIN = SSIM_WINDOW // 2
 _C1, _C2 = 1e-4, 9e-4  # the squares of K1 and K2
 _STRIP = 64  # rows of windows that are computed at once, so that they fit a CPU's caches
 _LEAST_ENERGY = 1e-12
@@ -183,20 +183,21 @@ def ssim_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     pictures, (…, H, W) in [0, 1]. The terms are (…, H - 10, W - 10), at most 1.
     """
     d = y - x
-    maps = _blurred(torch.stack((x, d, x * x + y * y, d * d)), 1.5, _MARGIN)
-    mean, shift, squares, error = maps[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+    maps = _blurred(torch.stack((x, d, x * x + y * y, d * d)), 1.5, SSIM_MARGIN)
+    inner = slice(SSIM_MARGIN, -SSIM_MARGIN)
+    mean, shift, squares, error = maps[..., inner, inner]
     means = mean.square() + (mean + shift).square()
     shifts = shift.square()
     return 1 - shifts / (means + _C1), 1 - (error - shifts) / (squares - means + _C2)
 
 
 def _ssim(x: Tensor, y: Tensor) -> float:
-    height, width = (side - 2 * _MARGIN for side in x.shape)
+    height, width = (side - 2 * SSIM_MARGIN for side in x.shape)
     if min(height, width) < 1:
         return math.nan
     ssim = 0.0
     for row in range(0, height, _STRIP):
-        strip = slice(row, row + _STRIP + 2 * _MARGIN)
+        strip = slice(row, row + _STRIP + 2 * SSIM_MARGIN)
         luminance, contrast = ssim_terms(x[strip], y[strip])
         ssim += float((luminance * contrast).sum(dtype=torch.float64))
     return ssim / (height * width)

@@ -37,19 +37,19 @@ CEILINGS = {
     "media": 5406,
     "jobs": 3240,
     "models": 2510,
-    "dreaming": 2054,
+    "dreaming": 2034,
     "forecasting": 261,
     "render": 839,
     "training": 691,
     "schedule": 1010,
-    "settings + cli + report": 1686,
+    "settings + cli + report": 1680,
     THE_REST: 1612,
 }
 """The most statements of each room; they only fall, see CONTRIBUTING."""
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 789,
+    "conditional expressions": 785,
     "tuple assignments": 78,
     "lambdas": 72,
     "assignments inside expressions": 66,

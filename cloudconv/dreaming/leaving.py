@@ -73,5 +73,5 @@ def _tried(spec: MethodSpec, film: FilmFeatures, options: Options, before: int) 
     for frame, _, _ in frames:
         if isinstance(frame.origin, Filmed):
             break
-    last = film.material.original.frames[film.material.source_of(~before)[0]]
+    last = film.material.original.frames[film.material.source_of(~before)]
     return Exit(max((fault.size for fault in meter.faults), default=0.0), before, last)

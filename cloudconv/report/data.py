@@ -1,8 +1,9 @@
 """Define the contents of reports, and the name, better direction and format of scores."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from math import isfinite
 from typing import Any, TypeVar
 
@@ -11,25 +12,23 @@ from cloudconv.messages import counted
 Key = TypeVar("Key")
 
 
+_BEST: dict[str, Callable[[Iterable[float]], float]] = {
+    "higher": max,
+    "lower": min,
+    "nearer 0": partial(min, key=abs),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One metric as a column of a table."""
+    """One metric as a column of a table, and the word for its better direction."""
 
     key: str
     label: str
     unit: str
     digits: int
-    higher_is_better: bool
+    better: str
     meaning: str
-    signed: bool = False
-    """True if 0 is the best score."""
-
-    @property
-    def better(self) -> str:
-        """Return a word for the better direction."""
-        if self.signed:
-            return "nearer 0"
-        return "higher" if self.higher_is_better else "lower"
 
     def text(self, score: float | None) -> str:
         """Return the formatted score; a dash if there is none."""
@@ -43,9 +42,7 @@ class Column:
         numbers = [score for score in scores if score is not None and isfinite(score)]
         if len({self.text(score) for score in numbers}) < 2:
             return None
-        if self.signed:
-            return self.text(min(numbers, key=abs))
-        return self.text(max(numbers) if self.higher_is_better else min(numbers))
+        return self.text(_BEST[self.better](numbers))
 
 
 _TEXTURE = "amount of the finest detail relative to the kept neighbours; below 0 is softer"
@@ -58,29 +55,43 @@ COLUMNS: dict[str, Column] = {
             "PSNR",
             "dB",
             2,
-            True,
+            "higher",
             "10 log10(1 / mean squared error); perfect is 100",
         ),
-        Column("ssim", "SSIM", "", 4, True, "similarity of structure of luma (Wang 2004)"),
         Column(
-            "vmaf", "VMAF", "", 2, True, "Netflix's estimate of visible quality, 0 to 100"
+            "ssim", "SSIM", "", 4, "higher", "similarity of structure of luma (Wang 2004)"
         ),
-        Column("l2", "L2", "", 6, False, "mean squared error of channels in 0 to 1"),
         Column(
-            "gdl", "GDL", "", 5, False, "difference of the edges (Mathieu 2015, alpha 1)"
+            "vmaf",
+            "VMAF",
+            "",
+            2,
+            "higher",
+            "Netflix's estimate of visible quality, 0 to 100",
+        ),
+        Column("l2", "L2", "", 6, "lower", "mean squared error of channels in 0 to 1"),
+        Column(
+            "gdl", "GDL", "", 5, "lower", "difference of the edges (Mathieu 2015, alpha 1)"
         ),
         Column(
             "sharpness",
             "Sharpness",
             "dB",
             2,
-            True,
+            "higher",
             "similarity of the edges (Mathieu 2015)",
         ),
-        Column("texture", "Texture", "dB", 2, True, _TEXTURE, signed=True),
-        Column("fault", "Fault", "", 3, False, "how wrong the frame looks where it moves"),
+        Column("texture", "Texture", "dB", 2, "nearer 0", _TEXTURE),
         Column(
-            "flicker", "Flicker", "", 5, False, "error of brightness changes between frames"
+            "fault", "Fault", "", 3, "lower", "how wrong the frame looks where it moves"
+        ),
+        Column(
+            "flicker",
+            "Flicker",
+            "",
+            5,
+            "lower",
+            "error of brightness changes between frames",
         ),
     )
 }

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.metrics import SSIM_WINDOW, ssim_terms
+from cloudconv.metrics import SSIM_MARGIN, ssim_terms
 from cloudconv.models.ops import laplacian_pyramid
 from cloudconv.settings.values import ADVERSARIAL, loss_terms
 
@@ -39,7 +39,7 @@ def ssim(picture: Tensor, truth: Tensor) -> Tensor:
 
     Reflection extends the pictures beyond their edges, so that each pixel has a window.
     """
-    margin = 4 * (SSIM_WINDOW // 2,)
+    margin = 4 * (SSIM_MARGIN,)
     luminance, contrast = ssim_terms(
         *(F.pad(x, margin, "reflect") for x in (picture, truth))
     )

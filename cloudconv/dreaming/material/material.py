@@ -1,9 +1,8 @@
-"""The material of a dream: its last scene's frames, retimed to even motion.
+"""The material of a dream: its last scene's frames, at even steps of time.
 
 The *grid* is a list of points in time, one step of the output apart. The last point is the
-time of the last frame with new content. Each point shows the nearest real frame, moved
-along the flow to the time of the point. Two frames are never mixed, so nothing is seen
-twice.
+time of the last frame with new content. Each point shows the nearest real frame. Two frames
+are never mixed, so nothing is seen twice.
 """
 
 from __future__ import annotations
@@ -15,24 +14,20 @@ from itertools import pairwise
 from statistics import median_high
 from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.land import matte_of
 from cloudconv.dreaming.material.views import Views
-from cloudconv.dreaming.planes import Look
 from cloudconv.images import (
     COARSE_SIDE,
     Bytes,
     Floats,
     Mask,
-    in_channels,
     luma,
     measured_flow,
     resized,
     resized_flow,
-    warp,
 )
 from cloudconv.media.frames.frame import Frame
 
@@ -87,8 +82,7 @@ class Material:
         self._grid = _grid(self.times, self.step)
         self.original = self
         self._made: dict[object, Any] = {}
-        self._moves = cache(self._movement)
-        self._flow: Callable[[int, bool], NDArray[Any]] = cache(self._measured)
+        self._flow: Callable[[int], NDArray[Any]] = cache(self._measured)
 
     def once(self, make: Callable[[Material], Result]) -> Result:
         """Return the result of ``make`` for this material, which is computed once."""
@@ -101,56 +95,23 @@ class Material:
         """Return the number of points of the grid."""
         return len(self._grid)
 
-    def _measured(self, number: int, quick: bool) -> NDArray[np.float16]:
-        """Return the flow from a real frame, from 1 on, back to the last one: (h, w, 2).
-
-        ``quick``: a rougher flow in less time, at half of the size.
-        """
+    def _measured(self, number: int) -> NDArray[np.float16]:
+        """Return the flow from a real frame, from 1 on, back to the last one: (h, w, 2)."""
         later, earlier = (luma(self.views.small(k)) for k in (number, number - 1))
-        flow = measured_flow(later, earlier, quick=quick)
-        if quick:
-            flow = resized_flow(flow, [-(-side // 2) for side in self.small_size])
         # Half precision takes half the memory, and is finer than flow can be measured.
-        return flow.astype(np.float16)
+        return measured_flow(later, earlier).astype(np.float16)
 
     def picture(self, k: int) -> Floats:
-        """Return the frame at ``k``: (H, W, 3) float32 RGB, nominally in [0, 1].
+        """Return the frame at ``k``: see :meth:`Views.picture`.
 
         Raises:
             IndexError: there is no such frame.
         """
-        flow = self.lead(k)
-        filmed = self.shown(k)
-        return filmed if flow is None else warp(filmed, flow)
-
-    def look(self, k: int) -> Look:
-        """Return the real frame nearest to ``k``, to look at; see :meth:`Views.look`."""
-        return self.views.look(self.source_of(k)[0])
-
-    def lead(self, k: int) -> Floats | None:
-        """Return the flow, (h, w, 2), from ``k`` to the real frame nearest to it.
-
-        The result is None for a frame of this time.
-        """
-        frame, gaps = self.source_of(k)
-        if not gaps:
-            return None
-        # Nearly all frames are moved, but only by a part of the flow: a quick flow is
-        # enough.
-        flow = self._flow(max(frame, 1), True).astype(np.float32)
-        return cv2.multiply(flow, self._moves(flow.shape[:2]), scale=gaps)
-
-    def _movement(self, size: tuple[int, int]) -> Floats:
-        """Return how much each pixel moves: (h, w, 2) of ``size``, from 0 to 1."""
-        return in_channels(1 - resized(self.static, size), 2)
-
-    def shown(self, k: int) -> Floats:
-        """Return the real frame nearest to ``k``: see :meth:`Views.picture`."""
-        return self.views.picture(self.source_of(k)[0])
+        return self.views.picture(self.source_of(k))
 
     def glance(self, k: int) -> Bytes:
         """Return the same frame for analysis, (h, w, 3) uint8 of ``small_size``."""
-        return self.views.small(self.source_of(k)[0])
+        return self.views.small(self.source_of(k))
 
     def flow(self, k: int) -> Floats:
         """Return the backward flow at ``k``, scaled to one step of the grid.
@@ -163,9 +124,9 @@ class Material:
         """
         if k == 0:
             raise IndexError("the first frame of the material has none before it")
-        frame = max(self.source_of(k)[0], 1)
+        frame = max(self.source_of(k), 1)
         steps = (self.times[frame] - self.times[frame - 1]) / self.step
-        return self._flow(frame, False).astype(np.float32) / np.float32(steps)
+        return self._flow(frame).astype(np.float32) / np.float32(steps)
 
     def reduced(self, longest: int = COARSE_SIDE) -> Material:
         """Return a material of small pictures, with the same land, camera and motion.
@@ -180,8 +141,8 @@ class Material:
         views = self.views.reduced(longest)
         smaller = Material(views.frames, times=self.times, step=self.step, views=views)
         smaller.original = self.original
-        smaller._flow = lambda number, quick: resized_flow(
-            self._flow(number, quick).astype(np.float32), smaller.size
+        smaller._flow = lambda number: resized_flow(
+            self._flow(number).astype(np.float32), smaller.size
         )
         return smaller
 
@@ -204,13 +165,13 @@ class Material:
         """Return the matte for analysis, (h, w) float32 in [0, 1], with soft edges."""
         return resized(self.matte, self.small_size)
 
-    def source_of(self, k: int) -> tuple[int, float]:
-        """Return the number of the real frame at ``k``, and its motion in gaps."""
+    def source_of(self, k: int) -> int:
+        """Return the number of the real frame at ``k``."""
         return self._grid[k]
 
 
-def _grid(times: Sequence[Fraction], step: Fraction) -> list[tuple[int, float]]:
-    """Return each grid point's nearest frame, and the gaps from frame to point."""
+def _grid(times: Sequence[Fraction], step: Fraction) -> list[int]:
+    """Return each grid point's nearest frame."""
     count = int((times[-1] - times[0]) / step) + 1
     points = []
     frame = len(times) - 1
@@ -218,7 +179,5 @@ def _grid(times: Sequence[Fraction], step: Fraction) -> list[tuple[int, float]]:
         time = times[-1] - number * step
         while frame > 0 and abs(times[frame - 1] - time) < abs(times[frame] - time):
             frame -= 1
-        later = max(frame, 1)
-        gap = times[later] - times[later - 1] if count > 1 else step
-        points.append((frame, float((time - times[frame]) / gap)))
+        points.append(frame)
     return points[::-1]

@@ -60,7 +60,7 @@ def mean_flow(material: Material, pairs: Sequence[int]) -> Floats:
     certain = 1 - material.views.land
     if material.views.path is not None and pairs:
         # Where a pan has not been yet, the frames are mirrored, and so is their flow.
-        path = material.views.path[[material.source_of(k)[0] for k in pairs]]
+        path = material.views.path[[material.source_of(k) for k in pairs]]
         for shift in (path.min(0), path.max(0)):
             certain = certain * _inside(np.full(size, -shift, np.float32))
     return filled(measured, fill_weights(certain))

@@ -174,7 +174,7 @@ class _Clip:
             Their sum is the frame.
             """
             numbers = [self._inside(number + away) for away in (-beside, 0, beside)]
-            one, two, three = (self._material.shown(k) for k in numbers)
+            one, two, three = (self._material.picture(k) for k in numbers)
             low = np.minimum(one, two)
             high = np.maximum(one, two)
             slow = np.minimum(np.maximum(three, low), high)  # the median
@@ -267,11 +267,11 @@ class _Clip:
         return _Shot(stay, picture, lambda time: self._real(stay.start + time), seam)
 
     def _real(self, number: int) -> int:
-        return self._material.source_of(self._inside(number))[0]
+        return self._material.source_of(self._inside(number))
 
     def _from(self, start: int) -> Callable[[int], Floats]:
         """Return a function from a time to the frame ``start + time``: (H, W, 3)."""
-        return lambda time: self._material.shown(self._inside(start + time))
+        return lambda time: self._material.picture(self._inside(start + time))
 
     def _inside(self, number: int) -> int:
         return min(max(number, 0), self._jumps.count - 1)
