@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -269,23 +268,6 @@ def within(area: Area, window: Area) -> Area:
 def placed_in(window: Area, area: Area, flow: Floats, size: Sequence[int]) -> Floats:
     """Return the places in a window to which the flow of an area, (h, w, 2), points."""
     return cv2.add(flow, grid_of(size)[within(area, window)])
-
-
-def sample_exactly(values: Floats, places: Floats) -> Floats:
-    """Return values (h, w, channels) at places, (h', w', 2), bilinear, with repeated edges.
-
-    OpenCV would round the places to 1/32 of a pixel.
-    """
-    last = np.array([max(side - 1, 1) for side in values.shape[1::-1]], np.float32)
-    planes = torch.from_numpy(values).permute(2, 0, 1)[None]
-    grid = torch.from_numpy(2 * places / last - 1)[None]
-    sampled = F.grid_sample(planes, grid, padding_mode="border", align_corners=True)
-    return np.ascontiguousarray(sampled[0].permute(1, 2, 0))
-
-
-def warp_linearly(values: Floats, flow: Floats) -> Floats:
-    """Return values (h, w, channels) moved along a backward flow, (h, w, 2), bilinear."""
-    return sample_exactly(values, pointed(flow, flow.shape[:2]))
 
 
 def fill_weights(known: Floats) -> list[Floats]:

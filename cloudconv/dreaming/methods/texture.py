@@ -43,7 +43,6 @@ from cloudconv.images import (
     spread,
     tensor_of,
     warp,
-    warp_linearly,
     weight_size,
 )
 from cloudconv.models import registry
@@ -154,7 +153,7 @@ class _Clip:
             small = self._small(shown)
             yield _Shot(stay, lambda _: next(ahead), lambda _: self._real(shown))
             count, seam = self._by_place(
-                lambda age: warp_linearly(small, self._points.back(age)),
+                lambda age: warp(small, self._points.back(age), how=cv2.INTER_LINEAR),
                 start + 1,
                 lasts,
                 most,

@@ -26,8 +26,7 @@ from cloudconv.images import (
     centres,
     resized,
     sample,
-    sample_exactly,
-    warp_linearly,
+    warp,
 )
 
 Footage = Callable[[int], Floats]
@@ -70,7 +69,7 @@ class Seam:
         places[..., 0] += x + self.margins[1]
         places[..., 1] += y[:, None] + self.margins[0]
         both = np.dstack([self.order, np.broadcast_to(self.fades[0], self.order.shape)])
-        values = sample_exactly(both.astype(np.float32), places)
+        values = sample(both.astype(np.float32), places, how=cv2.INTER_LINEAR)
         times, fine = values[..., 0], values[..., 1]
         fades = fine, np.float32(self.fades[1])
         since = np.dstack([2 * (age - times) / fade for fade in fades]).clip(-1, 1)
@@ -89,7 +88,8 @@ class Points:
     def back(self, age: int) -> Floats:
         """Return the displacement to each point's place ``age`` frames ago: (h, w, 2)."""
         while len(self._back) <= age:
-            self._back.append(self.wind + warp_linearly(self._back[-1], self.wind))
+            last = self._back[-1]
+            self._back.append(self.wind + warp(last, self.wind, how=cv2.INTER_LINEAR))
         return self._back[age]
 
 
