@@ -9,8 +9,9 @@ same batches.
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from itertools import chain, filterfalse, product
-from math import ceil
+from math import ceil, prod
 from operator import itemgetter
 from pathlib import Path
 
@@ -43,7 +44,7 @@ _LIVELIEST_OF = 4  # windows drawn, of which the one with most motion is used
 _SHRUNK = 8  # side of the squares of pixels whose means are compared, to average noise
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TrainingClip:
     """A readable clip, its parts to use, and the longest side to which it is shrunk."""
 
@@ -139,10 +140,9 @@ class Windows:
     picks: Picks
     settings: TrainSettings
     warnings: list[Warned] = field(default_factory=list)
-    _kept: dict[tuple[Path, int | None, int, int, int], Tensor | str] = field(
-        default_factory=dict, init=False, repr=False
+    _window: Callable[[TrainingClip, int, int, int], Tensor | str] = field(
+        init=False, repr=False
     )
-    _kept_bytes: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         faults = [self._fault(clip) for clip in chain.from_iterable(self.groups)]
@@ -155,6 +155,8 @@ class Windows:
                 "or larger clips, or for train a smaller --crop or --interval, or fewer "
                 "frames at once."
             )
+        largest = max(prod(clip.shape) for clip in chain.from_iterable(self.groups))
+        self._window = lru_cache(_KEPT_BYTES // (3 * self.length * largest))(self._read)
         if unfit:
             self.warnings.append(
                 Warned(
@@ -258,20 +260,6 @@ class Windows:
         if min(height, width) < crop:
             return f"{name} is {width}x{height}, smaller than the crop of {crop}"
         return None
-
-    def _window(
-        self, clip: TrainingClip, begin: int, end: int, interval: int
-    ) -> Tensor | str:
-        """Return what :meth:`_read` returns, which is kept while there is room."""
-        key = clip.info.path, clip.size, begin, end, interval
-        window = self._kept.get(key)
-        if window is None:
-            window = self._read(clip, begin, end, interval)
-            size = len(window) if isinstance(window, str) else window.nbytes
-            if self._kept_bytes + size <= _KEPT_BYTES:
-                self._kept[key] = window
-                self._kept_bytes += size
-        return window
 
     def _read(
         self, clip: TrainingClip, begin: int, end: int, interval: int
