@@ -54,7 +54,7 @@ def earlier_exit(
         return None
     if most is None:
         most = int(min(_MOST / material.step, _PART * len(material)))
-    for before in spec.exits(film.material, options, most):
+    for before in spec.exits(film.material, most):
         best = min(best, _tried(spec, film, options, before))
         if not best.size:
             break

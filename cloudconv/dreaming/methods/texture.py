@@ -64,7 +64,7 @@ _EXITS = 6
 _KEPT_BYTES = 1 << 27  # of the pictures of jumps, which may come again
 
 
-def exits(material: Material, options: Options, most: int) -> list[int]:
+def exits(material: Material, most: int) -> list[int]:
     """Return numbers of points before the last one after which the dream may begin.
 
     They are one of each of six parts of the last ``most`` points: the one that looks most

@@ -283,7 +283,7 @@ def _resolve(plan: DreamPlan) -> _Dream:
     options, found = extend.candidate(settings, spec, plan.device, material)
     own = {
         "mode": spec.name,
-        "why": f"{choice.why} {spec.note(material, options)}".rstrip(),
+        "why": f"{choice.why} {spec.note}".rstrip(),
         "model": settings.predictor if "model" in spec.options else None,
         "precision": precision_name(options.dtype),
         "seed": settings.seed,
