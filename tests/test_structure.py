@@ -37,7 +37,7 @@ CEILINGS = {
     "media": 5406,
     "jobs": 3240,
     "models": 2510,
-    "dreaming": 2035,
+    "dreaming": 2033,
     "forecasting": 261,
     "render": 839,
     "training": 682,

@@ -10,7 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import cv2
@@ -110,7 +110,9 @@ class Vitals:
     end: int
     values: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(VITALS))
     failed: dict[str, str] = field(default_factory=dict)
-    _counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VITALS, 0))
+    _measured: defaultdict[str, list[float]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
 
     @property
     def alive(self) -> bool:
@@ -119,14 +121,12 @@ class Vitals:
 
     def add(self, vital: str, value: float) -> None:
         """Count a value of a moment."""
-        self._counts[vital] += 1
-        before = self.values[vital]
-        if before is None:
-            self.values[vital] = value
-        elif VITALS[vital].lasts:
-            self.values[vital] = before + (value - before) / self._counts[vital]
+        measured = self._measured[vital]
+        measured.append(value)
+        if VITALS[vital].lasts:
+            self.values[vital] = fmean(measured)
         else:
-            self.values[vital] = max(before, value)
+            self.values[vital] = max(measured)
 
     def as_json(self) -> dict[str, Any]:
         """Return an entry of ``vitals`` in the JSON of the ``dream`` command."""
