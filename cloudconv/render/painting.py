@@ -21,7 +21,6 @@ from cloudconv.transfer import upload
 
 _MARGIN = 48  # pixels around an object that the network sees
 _SHOWN = 0.75  # of an object in the new frame: more is left as it is
-_SEAM = 0.1  # of the contrast of an object: what may change along the edge of its path
 _SOFT = 7  # pixels: the edge of what is painted
 
 
@@ -96,8 +95,8 @@ def paint(
     """Set objects on a new picture, (C, H, W), which changes; on its device.
 
     ``grounds``: what is behind each, (C, h, w). The picture stays as it is where it shows
-    the object already, and where the edge of what is painted would be seen. ``apart``: (1,
-    H, W), see :class:`~cloudconv.models.base.Made`: what is painted is no guess.
+    the object already. ``apart``: (1, H, W), see :class:`~cloudconv.models.base.Made`: what
+    is painted is no guess.
     """
     shares = []
     for thing, ground in zip(things, grounds, strict=True):
@@ -105,11 +104,8 @@ def paint(
         change = part - ground
         adds = thing.colours - thing.alpha * ground
         is_missing = (change * adds).sum() <= _SHOWN * adds.square().sum()
-        edge = thing.swept * (1 - thing.swept)
-        seam = (edge * change.abs()).sum() / edge.sum()
-        contrast = (thing.alpha * adds.abs()).sum() / thing.alpha.sum()
-        shares.append(is_missing & (seam <= _SEAM * contrast))
-        weight = thing.swept * shares[-1]
+        shares.append(is_missing)
+        weight = thing.swept * is_missing
         part.lerp_(ground, weight)
         apart[(..., *thing.area)] *= 1 - weight
     for thing, share in zip(things, shares, strict=True):

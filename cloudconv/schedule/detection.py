@@ -94,16 +94,14 @@ def _levels(planes: Sequence[Tensor], code: float, longest: int) -> Tensor:
 class Blob:
     """A part of a frame that both neighbours lack, in pixels of the searched picture.
 
-    ``centre``: (x, y). ``image``: (h, w, C) in levels, at the place of the matte.
-    ``around``: (h, w), by how many levels it differs from either neighbour along the
-    outline, NaN elsewhere. ``weight``: how strong it is.
+    ``centre``: (x, y). ``spread``: the size of what looks like the blob and one neighbour
+    lacks, of its own size. ``weight``: how strong it is.
     """
 
     matte: Matte
     centre: NDArray[np.float64]
     area: float
-    image: Floats
-    around: Floats
+    spread: float
     weight: float
 
 
@@ -230,7 +228,6 @@ def _blob(
         transformed(side.picture, translation(-view.scale * shift), (rows, columns))
         for side, shift in zip((before, after), shifts, strict=True)
     ]
-    changes = [np.abs(image - ground).mean(2) for ground in grounds]
     # A neighbour shows the object beside this place, where this frame shows the ground.
     ground = np.median([image, *grounds], axis=0)
     inside, near, outline = (
@@ -245,6 +242,11 @@ def _blob(
     size = float(alpha.sum() / view.scale**2)
     if size < _SMALLEST or not core.any():
         return None
+    look = (image - ground)[core].mean(0)
+    lacks = [(image - each) @ look > look @ look / 2 for each in grounds]
+    shown = np.logical_or.reduce([core, *lacks])
+    _, labels = cv2.connectedComponents(shown.astype(np.uint8))
+    spread = np.isin(labels, labels[core]).sum() / (alpha > 1 / 2).sum()
     corner = columns.start, rows.start
     x, y = np.indices(alpha.shape)[::-1].reshape(2, -1) @ alpha.ravel() / alpha.sum()
     opacity = alpha[..., None].astype(np.float32)
@@ -255,7 +257,6 @@ def _blob(
         Matte(corner, centre, opacity[..., 0], *pictures),
         centre=np.array(centre) / view.scale,
         area=size,
-        image=image,
-        around=np.where(outline > 0, np.maximum(*changes), np.nan),
+        spread=float(spread),
         weight=float(contrast * math.sqrt(size)),
     )

@@ -19,16 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.fastobjects import FastObject, Matte, Point
-from cloudconv.images import TINY, Floats, transformed, translation, whole
-from cloudconv.schedule.detection import FASTEST, THRESHOLD, Blob
+from cloudconv.images import TINY, transformed, translation, whole
+from cloudconv.schedule.detection import FASTEST, Blob
 
 Doubles = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
 _AROUND = 10  # circles across the width: where rivals are counted
 _FALSE = 1e-5  # expected false links of a pair of frames
-_ALIKE = 0.5  # common part of the mattes of both ends
-_ALONG = 0.4  # of what is around both ends: more is around a part of something larger
+_ALIKE = 1 / 3  # common part of the mattes of both ends
+_SPREAD = 1.3  # at the better end: more is a part, or overlaps itself
 _LOOKS = 7  # independent chances that make up the likeness of two blobs
 
 
@@ -37,16 +37,15 @@ class _Step:
     """Possible links from the blobs of a frame to those of the next one.
 
     ``gap``: the time between both. ``ends``: (n, 2), the numbers of the blobs in both.
-    ``shapes``: the common part of their mattes. ``chances``: that two blobs are as like in
-    shape and colour; both NaN if not known yet. ``score``: that of the best chain that ends
-    with each link. ``past``: the link before it in that chain, -1 for none. ``bends``: to
-    each of the next step: the links in both, and a score.
+    ``likeness``: the common part of their mattes, NaN if not known yet.
+    ``score``: that of the best chain that ends with each link. ``past``: the link before it
+    in that chain, -1 for none. ``bends``: to each of the next step: the links in both, and
+    a score.
     """
 
     gap: float
     ends: Numbers
-    shapes: Doubles
-    chances: Doubles
+    likeness: Doubles
     score: Doubles
     past: Numbers
     bends: tuple[Numbers, Numbers, Doubles]
@@ -61,10 +60,10 @@ def _step(
     areas = np.add.outer([p.area for p in first], [q.area for q in second]) / 2
     fits = (squares >= areas) & (squares <= farthest**2)
     ends = np.argwhere(fits)
-    shapes, chances = np.full((2, len(ends)), np.nan)
+    likeness = np.full(len(ends), np.nan)
     none = np.zeros(0, int)
     bends = none, none, np.zeros(0)
-    return _Step(gap, ends, shapes, chances, *_best(len(ends), *bends), bends)
+    return _Step(gap, ends, likeness, *_best(len(ends), *bends), bends)
 
 
 class Trajectories:
@@ -107,8 +106,9 @@ class Trajectories:
             after = self._beside(2, 1, following[link])
             row = [blob for blob in (before, first[i], second[j], after) if blob]
             ends = first[i], second[j]
-            is_like = step.shapes[link] >= _ALIKE
-            if is_like and not taken.intersection(ends) and _moves_alone(*ends):
+            is_whole = min(blob.spread for blob in ends) < _SPREAD
+            is_like = step.likeness[link] > _ALIKE
+            if is_whole and is_like and not taken.intersection(ends):
                 taken.update(ends)
                 places = [blob.matte.centre for blob in row]
                 beside = getattr(before, "matte", None), getattr(after, "matte", None)
@@ -146,9 +146,8 @@ class Trajectories:
         _compare(last, one[fit], *frames[:2])
         _compare(step, two[fit], *frames[1:])
         # The likeness of the least alike counts, and at most as much as the path.
-        chance = path * np.maximum.reduce(
-            [last.chances[one[fit]], step.chances[two[fit]], path]
-        )
+        alike = np.minimum(last.likeness[one[fit]], step.likeness[two[fit]])
+        chance = path * np.maximum((1 - alike) ** _LOOKS, path)
         # That of two independent chances (Fisher, 1932).
         gains[fit] = -np.log(chance - chance * np.log(chance)) - 1
         return one, two, gains
@@ -167,10 +166,9 @@ def _compare(
     step: _Step, links: Numbers, first: Sequence[Blob], second: Sequence[Blob]
 ) -> None:
     """Set the likeness of some links, where it is not known yet."""
-    for link in np.unique(links[np.isnan(step.chances[links])]):
+    for link in np.unique(links[np.isnan(step.likeness[links])]):
         i, j = step.ends[link]
-        step.shapes[link], look = _overlap(first[i].matte, second[j].matte)
-        step.chances[link] = (1 - look) ** _LOOKS
+        step.likeness[link] = _common(first[i].matte, second[j].matte)
 
 
 def _best(
@@ -203,29 +201,14 @@ def _centres(blobs: Sequence[Blob]) -> Doubles:
     return np.array([blob.centre for blob in blobs]).reshape(-1, 2)
 
 
-def _overlap(p: Matte, q: Matte) -> tuple[float, float]:
+def _common(p: Matte, q: Matte) -> float:
     """Return the common part of two mattes with their centres together, of their union.
 
-    The first number is that of their shapes, the second one that of shapes and colours.
+    Shape and colours count.
     """
-    shown = [np.dstack((each.colours.clip(0, 1), each.alpha)) for each in (p, q)]
-    put = _put(shown[1], p, q, cv2.BORDER_CONSTANT)
-    common = np.minimum(shown[0], put).sum((0, 1))
-    union = shown[0].sum((0, 1)) + shown[1].sum((0, 1)) - common
-    return float(common[-1] / union[-1]), float(common.sum() / union.sum())
-
-
-def _moves_alone(p: Blob, q: Blob) -> bool:
-    """Return whether little of what is around two blobs moves as they do."""
-    parts = []
-    for one, other in ((p, q), (q, p)):
-        along = np.abs(_put(other.image, one.matte, other.matte) - one.image).mean(2)
-        moves = along + THRESHOLD < one.around
-        parts.append(moves[np.isfinite(one.around)].mean())
-    return bool(np.mean(parts) < _ALONG)
-
-
-def _put(values: Floats, p: Matte, q: Matte, outside: int = cv2.BORDER_REPLICATE) -> Floats:
-    """Return what is at the place of a matte q, where p is: their centres are together."""
+    one, other = (np.dstack((m.colours.clip(0, 1), m.alpha)) for m in (p, q))
     shift = np.subtract(p.centre, p.corner) - np.subtract(q.centre, q.corner)
-    return transformed(values, translation(shift), whole(p.alpha.shape), outside=outside)
+    size = whole(p.alpha.shape)
+    put = transformed(other, translation(shift), size, outside=cv2.BORDER_CONSTANT)
+    common = np.minimum(one, put).sum()
+    return float(common / (one.sum() + other.sum() - common))

@@ -74,15 +74,6 @@ def test_an_object_that_the_network_shows_stays_as_it_is():
     assert torch.equal(new, before)
 
 
-def test_nothing_is_painted_where_its_edge_would_be_seen():
-    new = picture()
-    new[:, 50:, :] = 0.9  # something that the ground lacks, and the way cuts
-    before = new.clone()
-    apart = set_on(new, thing())
-    assert torch.equal(new, before)
-    assert bool((apart == 1).all())
-
-
 def test_objects_are_taken_off_a_source_frame():
     area = area_of(thing(), SIZE)
     frame = picture()[None]
