@@ -39,7 +39,7 @@ CEILINGS = {
     "models": 2510,
     "dreaming": 2033,
     "forecasting": 261,
-    "render": 835,
+    "render": 843,
     "training": 682,
     "schedule": 1004,
     "settings + cli + report": 1680,

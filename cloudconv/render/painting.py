@@ -22,6 +22,7 @@ from cloudconv.transfer import upload
 _MARGIN = 48  # pixels around an object that the network sees
 _SHOWN = 0.75  # of an object in the new frame: more is left as it is
 _SOFT = 7  # pixels: the edge of what is painted
+_EVEN = 0.1  # between two grounds: less does not show what is seen through an object
 
 
 class Painted(NamedTuple):
@@ -54,14 +55,30 @@ def _placed(values: Floats, corner: Motion | Point, area: Area) -> Floats:
     return cv2.warpAffine(values, np.column_stack((np.eye(2), shift)), size)
 
 
+def _looks(ends: Sequence[Matte]) -> list[Floats]:
+    """Return both mattes, (h, w, 1 + C): opacity, and colours times opacity.
+
+    What changes with the ground from one end to the other shows through the object.
+    """
+    grounds = [matte.alpha[..., None] * matte.ground for matte in ends]
+    sizes = [matte.alpha.sum() for matte in ends]
+    colour, other = (m.colours.sum((0, 1)) / n for m, n in zip(ends, sizes, strict=True))
+    behind, beyond = (g.sum((0, 1)) / n for g, n in zip(grounds, sizes, strict=True))
+    change = behind - beyond
+    clear = ((colour - other) @ change / (change @ change + _EVEN**2)).clip(0, 1)
+    return [
+        np.dstack(((1 - clear) * matte.alpha, matte.colours - clear * ground))
+        for matte, ground in zip(ends, grounds, strict=True)
+    ]
+
+
 def painted(thing: FastObject, t: float, area: Area, device: torch.device) -> Painted:
     """Return an object at a time between its frames, from 0 to 1."""
     first, second = thing.ends
     place = thing.at(t)
-    corners = [np.add(matte.corner, place) - matte.centre for matte in thing.ends]
     one, other = (
-        _placed(np.dstack((matte.alpha, matte.colours)), corner, area)
-        for matte, corner in zip(thing.ends, corners, strict=True)
+        _placed(look, np.add(matte.corner, place) - matte.centre, area)
+        for matte, look in zip(thing.ends, _looks(thing.ends), strict=True)
     )
     alpha, *colours = cv2.split(one + t * (other - one))
     swept = np.zeros_like(alpha)

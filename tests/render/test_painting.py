@@ -11,7 +11,7 @@ SIZE = HEIGHT, WIDTH = 120, 200
 GROUND = 0.4
 
 
-def matte(x, y, radius=4, colour=(1.0, 0.8, 0.2)):
+def matte(x, y, radius=4, colour=(1.0, 0.8, 0.2), level=GROUND):
     """Return the matte of a disc before an even ground."""
     side = 2 * radius + 7
     rows, columns = np.mgrid[:side, :side].astype(np.float32)
@@ -19,7 +19,7 @@ def matte(x, y, radius=4, colour=(1.0, 0.8, 0.2)):
     apart = np.hypot(columns - middle, rows - middle)
     alpha = np.clip(radius + 0.5 - apart, 0, 1).astype(np.float32)
     colours = alpha[..., None] * np.array(colour, np.float32)
-    ground = np.full((side, side, 3), GROUND, np.float32)
+    ground = np.full((side, side, 3), level, np.float32)
     corner = x - middle, y - middle
     return Matte(corner, (float(x), float(y)), alpha, colours, ground)
 
@@ -64,6 +64,19 @@ def test_two_ghosts_become_one_object():
     set_on(new, thing())
     assert new[0, 60, 80] > 0.95
     assert (new[:, 60, [60, 100]] - GROUND).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("opacity", [0.3, 0.7, 1.0])
+def test_the_ground_shows_through_a_streak_as_in_both_frames(opacity):
+    def end(x, level):
+        colours = [opacity * c + (1 - opacity) * level for c in (1.0, 0.8, 0.2)]
+        return matte(x, 60, colour=colours, level=level)
+
+    streak = FastObject((end(60, 0.1), end(100, 0.9)), (None, None), (0.0, 0.0))
+    new = picture()
+    set_on(new, streak)
+    expected = [opacity * c + (1 - opacity) * GROUND for c in (1.0, 0.8, 0.2)]
+    assert new[:, 60, 80].tolist() == pytest.approx(expected, abs=0.02)
 
 
 def test_an_object_that_the_network_shows_stays_as_it_is():
