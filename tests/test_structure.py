@@ -34,8 +34,8 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 
 THE_REST = "all the rest"
 CEILINGS = {
-    "media": 5406,
-    "jobs": 3240,
+    "media": 5394,
+    "jobs": 3230,
     "models": 2510,
     "dreaming": 2033,
     "forecasting": 261,
@@ -49,10 +49,10 @@ CEILINGS = {
 SLACK = 25
 """A room with so many statements less lowers its ceiling in the same commit."""
 DENSE = {
-    "conditional expressions": 784,
-    "tuple assignments": 78,
+    "conditional expressions": 783,
+    "tuple assignments": 77,
     "lambdas": 70,
-    "assignments inside expressions": 66,
+    "assignments inside expressions": 65,
     "comprehensions of two loops": 15,
     "lines of over 92 characters": 0,
 }

@@ -218,8 +218,9 @@ def check_device(device: str = "auto") -> Iterator[Check]:
             expected = cache(partial(_made, spec.name, torch.device("cpu"), "fp32"))
             for precision in devices.PRECISIONS:
                 made = partial(_made, spec.name, chosen, precision)
-                check = partial(_parity, made, expected)
-                yield _tried(f"{spec.name} {precision}", check, end)
+                yield _tried(
+                    f"{spec.name} {precision}", partial(_parity, made, expected), end
+                )
 
 
 def _tried(name: str, check: Callable[[], str], end: float) -> Check:

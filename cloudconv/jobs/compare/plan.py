@@ -85,9 +85,9 @@ class CompareResult(JobResult):
 
     def as_json(self) -> dict[str, Any]:
         """Return the command's JSON, with the keys of either ``drop`` or ``horizon``."""
-        drop = ("drop", "loses_to_blend")
-        ahead = ("horizon", "loses_to_hold")
-        other = ahead if self.horizon is None else drop
+        other = ("drop", "loses_to_blend")
+        if self.horizon is None:
+            other = ("horizon", "loses_to_hold")
         return {key: value for key, value in as_json(self).items() if key not in other}
 
 

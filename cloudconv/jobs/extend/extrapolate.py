@@ -138,13 +138,15 @@ def run(warnings: Warnings, settings: ExtrapolateSettings) -> Job:
             holds = (
                 f"holds for {held}" if held else f"does not hold for a single frame{only}"
             )
-            not_held = Warned(
-                f"forecast-did-not-hold: {begins} on, things that move probably look torn, "
-                f"soft or out of place: trials on the last {counted(tried, 'frame')} of "
-                f"the clip, and its last motion, say that the forecast of {name} {holds}. "
-                "For a longer one use 'cloudconv dream'."
+            warnings.add(
+                Warned(
+                    f"forecast-did-not-hold: {begins} on, things that move probably look "
+                    "torn, soft or out of place: trials on the last "
+                    f"{counted(tried, 'frame')} of the clip, and its last motion, say that "
+                    f"the forecast of {name} {holds}. For a longer one use 'cloudconv "
+                    "dream'."
+                )
             )
-            warnings.add(not_held)
         model = registry.load_predictor(name, plan.device, plan.dtype)
         fields = yield from plan.write(
             lambda _: _pictures(plan, scene, model), began, warnings
@@ -175,7 +177,7 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
         model = settings.model
         where = "to forecast from"
         if scene.cut is not None:
-            where = f"after a cut at {float(scene.cut - timing.start):g} s"
+            where = f"after a cut at {float(scene.cut - timing.start):.3f} s"
         raise motion_photo(path) or InputError(
             f"one-frame-to-forecast: {path} has a single frame {where}, and {model} needs "
             "two or more: forecast from another time with --at, or give a longer video."

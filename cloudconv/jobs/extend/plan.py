@@ -279,7 +279,6 @@ def decide(
     video.check_target(settings, output, timing.rate, None, [info.path])
     video.check_begin(info, at)
     _, begins = timing.span(end=at)
-    warnings = (*info.warnings, *auto_warnings(settings.device), *draft.warnings)
     return ExtendPlan(
         settings=settings,
         info=info,
@@ -290,7 +289,7 @@ def decide(
         predictor=spec,
         begins=begins,
         step=1 / timing.usual_rate,
-        warnings=warnings,
+        warnings=(*info.warnings, *auto_warnings(settings.device), *draft.warnings),
         own=own,
         ends=at,
     )

@@ -21,18 +21,15 @@ from cloudconv.settings import exact
 
 def open_source(plan: InterpPlan, warnings: Warnings) -> Source:
     """Return a source that decodes the requested part of the input."""
-    info = plan.info
     s = plan.settings
-    follows = plan.request.end is not None
-    start, end = exact(s.start), exact(s.end)
     gpu = (plan.device.index or 0) if s.nvdec else None
     return Source(
-        info,
-        start=start,
-        end=end,
+        plan.info,
+        start=exact(s.start),
+        end=exact(s.end),
         threads=s.threads,
         nvdec=gpu,
-        following=follows,
+        following=plan.request.end is not None,
         warnings=warnings,
     )
 
@@ -42,7 +39,7 @@ def frames_of(plan: InterpPlan, source: Source) -> Iterator[Frame]:
 
     Raises InputError if gaps in a live source make too many frames.
     """
-    start = exact(plan.settings.start) or Fraction(0)
+    start = plan.window[0] - plan.info.timing.start
     if plan.request.replaced.needs_counting:
         start = Fraction(0)
     before = LOOKS_BACK / plan.info.timing.usual_rate

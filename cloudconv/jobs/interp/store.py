@@ -258,11 +258,12 @@ class SegmentStore:
         if not settings.resume:
             pass  # `_clear` deletes the work
         elif plan is None or other:
-            unreadable = Warned(
-                f"work-unreadable: The unfinished work in {self.path} cannot be resumed; "
-                "the run starts from the beginning."
+            self.warnings.add(
+                Warned(
+                    f"work-unreadable: The unfinished work in {self.path} cannot be "
+                    "resumed; the run starts from the beginning."
+                )
             )
-            self.warnings.add(unreadable)
         elif plan:
             self.pinned = plan["decided"]
             self._find_segments()
@@ -305,10 +306,12 @@ class SegmentStore:
         if lost:
             segments = plural(lost, "segment", "segments")
             are = plural(lost, "is", "are")
-            damaged = (
-                f"{lost} finished {segments} in {self.path} {are} damaged and made again."
+            self.warnings.add(
+                Warned(
+                    f"segments-damaged: {lost} finished {segments} in {self.path} {are} "
+                    "damaged and made again."
+                )
             )
-            self.warnings.add(Warned(f"segments-damaged: {damaged}"))
 
 
 def _name_of(segment: SegmentPlan) -> str:
@@ -333,7 +336,6 @@ def _is_ours(folder: Path) -> bool:
     if folder.is_symlink() or not folder.is_dir():
         return False
     names = os.listdir(folder)
-    is_linked = (folder / PLAN).is_symlink()
-    return not is_linked and (
+    return not (folder / PLAN).is_symlink() and (
         not names or any(name.startswith(".cloudconv-") for name in names)
     )

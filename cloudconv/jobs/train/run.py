@@ -90,8 +90,7 @@ def _run(
     read: Made = {f"content of {path}": info.fingerprint for path, info in infos.items()}
     if settings.init is not None:
         read[f"content of {settings.init}"] = sha256
-    made = describe(settings, read)
-    results = Results(plan.output, checkpoint, trainer, made)
+    results = Results(plan.output, checkpoint, trainer, describe(settings, read))
     if plan.resumes:
         results.resume()
     steps_before = trainer.step

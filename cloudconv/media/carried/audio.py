@@ -18,7 +18,6 @@ from cloudconv.media.sound.edits import EditList
 from cloudconv.media.sound.fades import FilmSound
 from cloudconv.media.sound.mixing import Mixer
 from cloudconv.media.sound.stretch import Samples, TimeStretch
-from cloudconv.messages import counted
 from cloudconv.timeline import EVEN
 from cloudconv.timemap import TimeMap
 
@@ -201,8 +200,7 @@ class EncodedTrack:
         self.begin = carry.begin
         self.delay = self.priming = Fraction(0)
         self._carry = carry
-        self._lost = 0  # packets that could not be decoded
-        self._infinite = 0  # samples that are no finite number, which become silence
+        self._lost = 0  # packets and frames with something that becomes silence
         self._map = shows
         context = target.codec_context
         self._rate: int = context.sample_rate
@@ -251,17 +249,12 @@ class EncodedTrack:
             yield from map(_timed, self.target.encode(None))
 
     def warnings(self) -> Iterator[str]:
-        """Yield warnings about damaged sound."""
-        label = label_of(self.source)
+        """Yield a warning about damaged sound."""
         if self._lost:
             yield (
-                f"sound-damaged: {label} is damaged: {self._lost} of its packets "
-                "could not be decoded, and silence is in their place."
-            )
-        if self._infinite:
-            yield (
-                f"sound-damaged: {label} has {counted(self._infinite, 'sample')} that "
-                "are no finite numbers: silence is in their place."
+                f"sound-damaged: {label_of(self.source)} is damaged: {self._lost} of its "
+                "packets could not be decoded, or have samples that are no finite numbers: "
+                "silence is in their place."
             )
 
     def _decoded(self, packet: Any) -> Iterator[Timed]:
@@ -305,7 +298,7 @@ class EncodedTrack:
         ):
             samples = frame.to_ndarray().reshape(-1, self._channels)
             if not (is_finite := np.isfinite(samples)).all():
-                self._infinite += int((~is_finite).any(1).sum())
+                self._lost += 1
                 samples = np.where(is_finite, samples, 0).astype(samples.dtype)
             at = self._next
             if frame.pts is not None:

@@ -290,8 +290,7 @@ class OtherStreams:
 
     def _add(self, stream: Any) -> None:
         """Add a stream in the way that was decided, or name the stream."""
-        container = self._container
-        way = decide(stream, container, self._carry)
+        way = decide(stream, self._container, self._carry)
         if way.how == "leave":
             self._warn(way.why)
             return
@@ -422,21 +421,15 @@ class OtherStreams:
     def _add_chapters(self) -> None:
         carry = self._carry
         chapters = self._file.container.chapters()
-        if carry.shows is None and not carry.audio:
-            if count := len(chapters):
-                are = plural(count, "chapter is", "chapters are")
-                self._warn(
-                    f"chapters-not-continued: {count} {are} left out: chapters do not "
-                    "continue with the new frames."
-                )
-            return
         stored, count = kept_chapters(chapters, carry)
+        why = "others begin at the same time, and one is stored at a time"
+        if carry.shows is None and not carry.audio:
+            stored = []
+            count = len(chapters)
+            why = "chapters do not continue with the new frames"
         if count:
             are = plural(count, "chapter is", "chapters are")
-            self._warn(
-                f"chapters-overlap: {count} {are} left out, because others begin at the "
-                "same time, and one is stored at a time."
-            )
+            self._warn(f"chapters-left-out: {count} {are} left out: {why}.")
         if stored:
             self._out.set_chapters(stored)
 

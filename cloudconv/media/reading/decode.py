@@ -152,8 +152,7 @@ class VideoFile:
                     self.by_gpu = True
                 for picture in pictures:
                     time = queue.time_of(picture)
-                    has_fields = bool(picture.interlaced_frame)
-                    account.show(time, has_fields=has_fields)
+                    account.show(time, has_fields=bool(picture.interlaced_frame))
                     yield Decoded(picture, time, decoder.sample_aspect_ratio)
             # At the end, errors of threads are visible only as missing pictures.
             if mode != "SLICE" and account.lacks_last:

@@ -93,11 +93,6 @@ def open_container(
 
 def _reason(path: Path, error: Exception) -> str:
     match error:
-        case PermissionError():
-            return (
-                f"no-permission: {path} cannot be read: permission denied. Change its "
-                "permissions."
-            )
         case av.error.EOFError():
             return too_short(path)
         case av.error.InvalidDataError():

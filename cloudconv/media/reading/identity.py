@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from cloudconv.errors import UnfitInputError
 from cloudconv.files import reading
@@ -45,14 +44,6 @@ def input_fingerprint(path: Path) -> str:
                     for _ in range(0, size, _BLOCK):
                         digest.update(opened.read(_BLOCK))
     return digest.hexdigest()
-
-
-def identify(path: Path) -> dict[str, Any]:
-    """Return what shows later changes of an input, as fields of a description.
-
-    The stamp is taken before the content.
-    """
-    return {"stamp": input_stamp(path), "fingerprint": input_fingerprint(path)}
 
 
 def input_version(path: Path) -> tuple[tuple[int, ...], ...]:

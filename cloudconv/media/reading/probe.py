@@ -20,7 +20,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 
-from cloudconv.errors import InputError, ReadError, SettingsError
+from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.media.containers.input import growth_of, local_file
 from cloudconv.media.containers.matroska import segment_end
@@ -45,7 +45,7 @@ from cloudconv.media.frames.frame import ColorTags, MediaInfo
 from cloudconv.media.frames.timing import Stamps, Timing, timing_of
 from cloudconv.media.reading import demux
 from cloudconv.media.reading.adts import SoundFormats
-from cloudconv.media.reading.identity import identify
+from cloudconv.media.reading.identity import input_fingerprint, input_stamp
 from cloudconv.media.reading.pictures import (
     SEQUENCE_RATE,
     Pictures,
@@ -91,11 +91,8 @@ def probe(
     growth = growth_of(file)
     identity: dict[str, Any] = {}
     if growth is None:
-        try:
-            identity = identify(file)  # first, so that every later change is noticed
-        except InputError as error:
-            if isinstance(error, ReadError):
-                raise  # later code gives a better message for others
+        # First, so that every later change is noticed; the stamp before the content.
+        identity = {"stamp": input_stamp(file), "fingerprint": input_fingerprint(file)}
     try:
         info = _probe(file, picture_rate, stream, part, deinterlace=deinterlace)
     finally:
