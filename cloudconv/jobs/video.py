@@ -190,7 +190,7 @@ def _named_after(input: Path) -> Path:
 def check_begin(info: MediaInfo, time: Fraction | None) -> None:
     """Raise InputError if a time, in seconds from the first frame, is after the end."""
     length = info.timing.end - info.timing.start
-    if time is not None and time > length:
+    if time is not None and info.timing.at(time) > info.timing.end:
         raise InputError(
             f"at-after-end: {info.path} lasts {short(float(length))} s, so it has no frame "
             f"at {short(float(time))} s: choose an earlier time."

@@ -16,9 +16,6 @@ from cloudconv.settings.numbers import parse_time
 LONGEST_ROW = 2
 """The most seconds of frames in a row that are made again."""
 
-_ROUNDED = Fraction(1, 1000)
-"""Seconds before a frame whose times name it: players and warnings print rounded times."""
-
 Place = int | Fraction
 """A source frame by its number from 0, or by a time in seconds at which it is shown."""
 
@@ -50,22 +47,20 @@ class FrameList:
     def has(self, number: int, begins: Fraction, ends: Fraction) -> bool:
         """Return whether a frame is named; ``number`` counts without a constant rate.
 
-        The source shows the frame from ``begins`` to ``ends`` on its clock. A time up to a
-        millisecond before a frame names that frame.
+        The source shows the frame from ``begins`` to ``ends`` on its clock.
         """
         if self.rate is not None:
             number = round((begins - self.zero) * self.rate)
-        zero = self.zero + self._rounding
 
         def is_from(place: Place) -> bool:
             if isinstance(place, int):
                 return number >= place
-            return ends > zero + place
+            return ends > self.zero + place
 
         def is_to(place: Place) -> bool:
             if isinstance(place, int):
                 return number <= place
-            return begins <= zero + place
+            return begins <= self.zero + place
 
         return any(is_from(first) and is_to(last) for first, last in self.spans)
 
@@ -99,12 +94,7 @@ class FrameList:
     def _number(self, place: Place, rate: Fraction) -> int:
         if isinstance(place, int):
             return place
-        return floor((place + self._rounding) * rate)
-
-    @property
-    def _rounding(self) -> Fraction:
-        """Return how long before a frame a time names it, at most a quarter of a frame."""
-        return _ROUNDED if self.rate is None else min(_ROUNDED, 1 / (4 * self.rate))
+        return floor(place * rate)
 
 
 NO_FRAMES = FrameList()

@@ -120,7 +120,7 @@ def test_the_verdict_and_the_frames_that_lose_to_blending_are_about_the_model(tm
     rows = [row["hold"]["psnr"] for row in result.per_frame]
     assert result.methods["hold"]["psnr"] == pytest.approx(sum(rows) / 2)
     assert result.verdict.startswith("hold is")
-    assert result.verdict.endswith("it is worse on 1 of 2 frames, most at 0.0 s")
+    assert result.verdict.endswith("it is worse on 1 of 2 frames, most at 0.042 s")
     other = compare(clip, model=("hold",), against=("tiny",))
     assert " than tiny" in other.verdict
     assert (other.baseline, other.loses_to_blend) == ("tiny", [1])
@@ -369,7 +369,7 @@ def test_the_verdict_names_a_method_without_frames_and_no_difference_below_a_ten
     said = verdict("tiny", "blend", rows[:3])
     assert said == "tiny is as good as blending; it is worse on none of 3 frames"
     assert verdict("tiny", "blend", rows).endswith(
-        "it is worse on 1 of 4 frames, most at 3.0 s"
+        "it is worse on 1 of 4 frames, most at 3.000 s"
     )
     assert COLUMNS["psnr"].text(-0.001) == "0.00"
 

@@ -442,14 +442,16 @@ def test_a_picture_that_lasts_unusually_long_is_named(tmp_path, goal):
         return [str(w) for w in decide(settings).warnings if w.code == "long-gap"]
 
     (warning,) = said(_clip_with_gap(tmp_path, 3))
-    assert warning.startswith("The picture at 0.2 s lasts 3.0 s, and others mostly 0.04 s:")
+    assert warning.startswith(
+        "The picture at 0.160 s lasts 3.0 s, and others mostly 0.04 s:"
+    )
     assert "fps=30 OUT" in warning
     pictures = [Image.new("RGB", (48, 32), (20 * k, 90, 0)) for k in range(7)]
     lasts = [50, 50, 50, 2500, 50, 50, 4000]
     animation = tmp_path / "a.webp"
     pictures[0].save(animation, save_all=True, append_images=pictures[1:], duration=lasts)
     (warning,) = said(animation)
-    assert warning.startswith("The picture at 0.1 s lasts 2.5 s")
+    assert warning.startswith("The picture at 0.150 s lasts 2.5 s")
     assert not said(tmp_path / "a.mkv", start=1)
     assert not said(tmp_path / "a.mkv", end=2)
     assert not said(_clip_with_gap(tmp_path, 0))

@@ -1,7 +1,6 @@
 """Lists of source frames: numbers, times, ranges, and the error for each wrong text."""
 
 from fractions import Fraction as F
-from math import floor
 
 import pytest
 from hypothesis import given
@@ -29,17 +28,6 @@ def test_numbers_ranges_and_times_name_the_same_frames(spans, rate, numbered):
     # A time within a frame names the frame.
     within = [[(k + F(1, 3)) / rate for k in (a, a + more)] for a, more in spans]
     assert named([tuple(times) for times in within], 250, rate, numbered) == expected
-
-
-@given(numbers, st.sampled_from([F(24), F(30000, 1001), F(240), F(1000)]), st.booleans())
-def test_a_printed_time_of_a_frame_names_the_frame(number, rate, numbered):
-    """Players and ffprobe round times, or cut digits off."""
-    exact = number / rate
-    for digits in (3, 6):
-        cut = F(floor(exact * 10**digits), 10**digits)
-        for time in (round(exact, digits), cut, exact):
-            if numbered or rate < 1000:
-                assert named([time], 250, rate, numbered) == [number]
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
     near = [row for row in rows if (row.horizon or 0) == steps[0]]
     lost = losses(model, baseline, near)
     frames = counted(len(near), "forecast" if steps[0] else "frame")
-    worst = f"{len(lost)} of {frames}, most at {float(lost[0].time):.1f} s" if lost else ""
+    worst = f"{len(lost)} of {frames}, most at {float(lost[0].time):.3f} s" if lost else ""
     return (
         f"{where}{model} is {better(means[0], baseline)}{far}; {where}it is worse on "
         f"{worst or f'none of {frames}'}"

@@ -51,7 +51,7 @@ def gap_warnings(timing: Timing, start: Fraction, end: Fraction) -> Iterator[War
         return
     rate = min(_STILL_RATES, key=lambda usual_rate: abs(usual_rate - 1 / usual))
     yield Warned(
-        f"long-gap: The picture at {float(begin - timing.start):.1f} s lasts "
+        f"long-gap: The picture at {float(begin - timing.start):.3f} s lasts "
         f"{float(lasts):.1f} s, and others mostly {float(usual):.2f} s: unless a cut "
         "follows, new frames spread the change to the next picture over the whole "
         "time. To keep still pictures of a screen recording still, repeat them first: "

@@ -35,7 +35,7 @@ from cloudconv.render.device import (
 )
 from cloudconv.schedule.tasks import Request
 from cloudconv.settings import InterpSettings, exact
-from cloudconv.settings.framelist import NO_FRAMES, FrameList, parse_frames
+from cloudconv.settings.framelist import NO_FRAMES, FrameList, Place, parse_frames
 from cloudconv.settings.numbers import parse_speed
 from cloudconv.timeline import Multiply, Resample, expected_frames, output_rate
 from cloudconv.timemap import TimeMap
@@ -147,11 +147,11 @@ class InterpPlan(video.VideoPlan):
             factor /= request.rate.factor
         # At a variable rate the end can be within a frame.
         gap = 1 / (timing.gap_rate or Fraction(1))
-        ends = exact(settings.end) or Fraction(1)
-        spans = [timing.time_base, timing.last_duration, gap, ends]
         given = zip((settings.start, settings.end), self.window, strict=True)
         # Sound goes on beyond an end that nobody chose.
         start, end = (None if chosen is None else at for chosen, at in given)
+        ends = Fraction(1) if end is None else end - timing.start
+        spans = [timing.time_base, timing.last_duration, gap, ends]
         has_sound = keeps_time or settings.audio == "stretch"
         shows = None if keeps_time else self.request.shows_from(first)
         copies = settings.audio == "copy"
@@ -263,7 +263,7 @@ def decide(
         duplicates="refill" if settings.refill else "keep",
         loop=settings.loop,
         context=spec.frames,
-        end=None if end is None or settings.loop else timing.start + end,
+        end=None if end is None or settings.loop else timing.at(end),
         tick=timing.time_base if timing.rate is None else None,
         replaced=replaced,
         start=None if start is None else begins,
@@ -318,7 +318,12 @@ def _replaced(settings: InterpSettings, timing: Timing) -> FrameList:
     """Return the source frames to replace, with the clock of the source."""
     if settings.replace is None:
         return NO_FRAMES
-    frames = FrameList(parse_frames(settings.replace), timing.start, timing.gap_rate)
+
+    def meant(place: Place) -> Place:
+        return place if isinstance(place, int) else timing.at(place) - timing.start
+
+    spans = tuple((meant(a), meant(b)) for a, b in parse_frames(settings.replace))
+    frames = FrameList(spans, timing.start, timing.gap_rate)
     if not timing.open_ended:
         frames.check(timing.frames, timing.end - timing.start)
     return frames
@@ -328,7 +333,7 @@ def _shows(settings: InterpSettings, timing: Timing) -> TimeMap:
     """Return the map from output time to source time that the settings choose."""
     if settings.speed is None:
         return TimeMap.even(1 / exact(settings.slowmo or 1))
-    points = parse_speed(settings.speed)
+    points = [(timing.at(t) - timing.start, v) for t, v in parse_speed(settings.speed)]
     length = timing.end - timing.start
     last, _ = points[-1]
     if last > length and not timing.open_ended:

@@ -5,9 +5,9 @@ A header may be wrong, and time stamps are rounded to the ticks of a clock, or m
 """
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import product
 from typing import Any, NamedTuple, Self
@@ -46,6 +46,7 @@ _FEW_UNSTAMPED = 10
 _UNKNOWN_RATE = Fraction(25)  # of frames without times and rate, in frames per second
 # Latest times of the first seconds, among which frames stored out of order are absent.
 UNSURE = 24
+_ROUNDED = Fraction(1, 1000)  # seconds; tables and players print times with three decimals
 _FAR_FUTURE = 10**9  # seconds; the assumed length of an input that is still arriving
 
 
@@ -136,6 +137,8 @@ class Timing:
     # Only the first frames and those around a part were read: the number of all frames is
     # approximate.
     is_part: bool = False
+    # The stamps of the frames that are known at a variable rate.
+    ticks: Any = field(default=(), compare=False, repr=False)
 
     @property
     def in_words(self) -> str:
@@ -154,6 +157,18 @@ class Timing:
             return self.rate
         return 1 / min(self.shortest_gap, self.last_duration)
 
+    def at(self, seconds: Fraction) -> Fraction:
+        """Return the time on the source's clock that a user means, from the first frame.
+
+        A printed time is rounded: less than a millisecond, and at most a quarter of a
+        frame, beside the begin of a frame, or the end of the last one, it means that begin
+        or end.
+        """
+        time = self.start + seconds
+        reach = min(_ROUNDED, 1 / (4 * self.usual_rate))
+        known = ((abs(begin - time), begin) for begin in self._around(time))
+        return min((one for one in known if one[0] < reach), default=(reach, time))[1]
+
     def span(
         self, start: Fraction | None = None, end: Fraction | None = None
     ) -> tuple[Fraction, Fraction]:
@@ -161,19 +176,28 @@ class Timing:
 
         ``start`` and ``end`` are in seconds from the first frame; None is no bound.
         """
-        last = self.end if end is None else min(self.end, self.start + end)
-        return self.start + (start or 0), last
+        last = self.end if end is None else min(self.end, self.at(end))
+        return self.at(start or Fraction(0)), last
 
     def next_frame(self, time: Fraction) -> Fraction:
-        """Return the time of the first frame from ``time`` on, as far as it is known.
+        """Return the time of the first frame from ``time`` on, or the end of the last one.
 
-        At a variable rate only the longest gap and the last frame are known: ``time``
-        itself stands for a time in another gap.
+        The result is ``time`` itself where the frames are not known.
         """
-        if self.rate is not None:
-            return self.start + math.ceil((time - self.start) * self.rate) / self.rate
-        gaps = (self.longest_gap or (time, time), (self.end - self.last_duration, self.end))
-        return next((ends for begins, ends in gaps if begins < time < ends), time)
+        return min((begin for begin in self._around(time) if begin >= time), default=time)
+
+    def _around(self, time: Fraction) -> list[Fraction]:
+        """Return the times of frames before and after a time, as far as they are known."""
+        last = self.end - self.last_duration
+        if time > last:
+            return [last, self.end]
+        rate = self.gap_rate
+        if rate is not None:
+            number = math.floor((time - self.start) * rate)
+            return [self.start + k / rate for k in (number, number + 1)]
+        index = bisect_left(self.ticks, time / self.time_base)
+        near = self.ticks[max(index - 2, 0) : index + 2]
+        return [filmed(self.film, int(tick) * self.time_base) for tick in near]
 
     @property
     def gap_rate(self) -> Fraction | None:
@@ -211,6 +235,7 @@ class Timing:
             median_gap=None if self.median_gap is None else self.median_gap / 2,
             # A field lasts shorter than its picture, but not always by half.
             shortest_gap=None,
+            ticks=2 * self.ticks,
         )
 
 
@@ -288,7 +313,12 @@ def _measured(
         even = constant
         lasts = 1 / constant
         lag = sum(_distances(times - times[0], 1 / (constant * tick))) * tick / 2
-    about: Any = {"rate_before_last": before, "film": film, "lag": lag}
+    about: Any = {
+        "rate_before_last": before,
+        "film": film,
+        "lag": lag,
+        "ticks": times if constant is None else (),
+    }
     return Timing(
         start, count, even, lasts, tick, last + lasts, not stamps.in_order, **about
     )

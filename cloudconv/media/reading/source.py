@@ -60,16 +60,16 @@ class Source(AbstractContextManager["Source"]):
             path_or_info if isinstance(path_or_info, MediaInfo) else probe(path_or_info)
         )
         self._whole = start is None and end is None
-        self._start = start or Fraction(0)
         self._following = following
         timing = self.info.timing
+        begins, ends = timing.span(start, end)
+        self._start = begins - timing.start
         # The end of the wanted part on the source's clock.
-        ends = [] if end is None else [timing.start + end]
-        if timing.rate is not None and timing.has_timestamps:
-            ends.append(timing.end)
-        self._end = min(ends, default=None)
+        self._end: Fraction | None = None
+        if end is not None or (timing.rate is not None and timing.has_timestamps):
+            self._end = ends
         self._file = VideoFile(self.info, threads, nvdec)
-        self._account = Account(timing.start + self._start, self._end, self.warnings)
+        self._account = Account(begins, self._end, self.warnings)
         self._open: WeakSet[Generator[Frame, None, None]] = WeakSet()
         self._reader: Iterator[Frame] | None = None  # of `onward`, and its latest frames
         self._latest: deque[Frame] = deque(maxlen=8)
@@ -110,8 +110,7 @@ class Source(AbstractContextManager["Source"]):
         begin = self.info.timing.start + start
         if self._reader is None or not self._latest or self._latest[0].time > begin:
             self._latest.clear()
-            reader = self.frames(Fraction(0))
-            self._reader = reader
+            self._reader = self.frames(Fraction(0))
         return self._from(begin, self._reader)
 
     def _from(self, begin: Fraction, reader: Iterator[Frame]) -> Iterator[Frame]:
@@ -228,23 +227,22 @@ class _FrameTimes:
         last = self._last
         if stamp is None:
             stamp = timing.start if last is None else last + timing.last_duration
-        raw = stamp
         time = filmed(timing.film, stamp)
         if timing.gap_rate is not None:
-            nearest = round((raw - timing.start - timing.lag) * timing.gap_rate)
+            nearest = round((stamp - timing.start - timing.lag) * timing.gap_rate)
             # A later time stamp than the last one means a new frame, which needs the next
             # k.
             if (
                 nearest <= self._index
                 and self._last_raw is not None
-                and raw > self._last_raw
+                and stamp > self._last_raw
             ):
                 nearest = self._index + 1
             time = timing.start + nearest / timing.gap_rate
-            if timing.open_ended and abs(time - raw) * timing.gap_rate > _DRIFT:
+            if timing.open_ended and abs(time - stamp) * timing.gap_rate > _DRIFT:
                 raise UnfitInputError(
                     "rate-changes: The frame rate changes at "
-                    f"{float(raw - timing.start):.3f} s, and an input that is read while "
+                    f"{float(stamp - timing.start):.3f} s, and an input that is read while "
                     "it arrives cannot be checked for that first: write the input to a "
                     "file."
                 )
@@ -252,7 +250,7 @@ class _FrameTimes:
             return None
         if timing.gap_rate is not None:
             self._index = nearest
-        self._last_raw = raw
+        self._last_raw = stamp
         self._last = time
         return time
 
