@@ -151,9 +151,12 @@ def _converted(data: bytes, source: Path) -> dict[str, Tensor]:
     with suppress(OSError, SafetensorError, ValueError):
         os.utime(kept)
         return _loaded(kept.read_bytes(), source)[0]
-    with tempfile.TemporaryDirectory(
-        prefix="cloudconv-", ignore_cleanup_errors=True
-    ) as scratch:
+    with (
+        files.storing_temporarily(),
+        tempfile.TemporaryDirectory(
+            prefix="cloudconv-", ignore_cleanup_errors=True
+        ) as scratch,
+    ):
         copy = Path(scratch, "given")
         copy.write_bytes(data)  # the file itself may be replaced meanwhile
         target = Path(scratch, kept.name)
@@ -198,15 +201,8 @@ def _convert(copy: Path, target: Path, source: Path) -> None:
         if "failed to map segment" in text:  # the machine has no memory even for PyTorch
             raise MemoryError(text.splitlines()[-1])
         if shutil.disk_usage(target.parent).free < source.stat().st_size:
-            raise _no_room(source)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise _refusal(source, text)
-
-
-def _no_room(path: Path) -> WeightsError:
-    return WeightsError(
-        f"no-room-to-convert: {path} is converted in {tempfile.gettempdir()}, which is "
-        "full: free some space there, or set TMPDIR to another folder."
-    )
 
 
 def refused(code: str, path: Path) -> WeightsError:
@@ -268,8 +264,6 @@ def reading(path: Path) -> Iterator[int]:
             "reinstall cloudconv if the file belongs to it."
         ) from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise _no_room(path) from error
         raise WeightsError(
             f"unreadable: {path} cannot be read ({error.strerror}): check its name and "
             "permissions."

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
@@ -58,6 +59,20 @@ def reading(path: Path | str) -> Iterator[None]:
         raise InputError(
             f"unreadable: {path} cannot be read ({error.strerror}): check its name and "
             "permissions."
+        ) from error
+
+
+@contextmanager
+def storing_temporarily() -> Iterator[None]:
+    """Turn an error of the system in the block into one that names the temporary folder."""
+    try:
+        yield
+    except OSError as error:
+        # Without a usable folder, the reason lists those that were tried.
+        folder = tempfile.tempdir or "any folder"
+        raise OutputError(
+            f"temporary-full: Temporary files cannot be stored in {folder} "
+            f"({error.strerror}): free some space there, or set TMPDIR to another folder."
         ) from error
 
 
@@ -284,10 +299,10 @@ def clear(target: Path) -> None:
             pass
 
 
-def put_under_free_name(part: Path, target: Path) -> TakenError:
+def put_under_free_name(part: Path, target: Path, error: OSError) -> TakenError:
     """Rename a finished part to an unused name similar to that of its target, which exists.
 
-    Return the error that names both files.
+    Return the error that names both files; ``error`` is why the target cannot be replaced.
     """
     for number in count(1):
         other = fitting(target.with_name(f"{target.stem}-{number}{target.suffix}"))
@@ -295,8 +310,8 @@ def put_under_free_name(part: Path, target: Path) -> TakenError:
             put(part, other, overwrite=False)
             break
     return TakenError(
-        f"output-taken: Another program made {target} during the run, or has it open: that "
-        f"file is left as it is, and the new output is {other}."
+        f"output-taken: {target} cannot be replaced ({error.strerror}): "
+        f"it is left as it is, and the new output is {other}."
     )
 
 

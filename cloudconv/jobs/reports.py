@@ -88,7 +88,7 @@ def finish_report(path: Path, settings: Any, texts: Mapping[str, str]) -> None:
         try:
             files.put_all(path, home, overwrite=settings.overwrite)
         except FileExistsError as error:
-            raise files.put_under_free_name(path, home) from error
+            raise files.put_under_free_name(path, home, error) from error
 
 
 def pictured(pictures: Sequence[Tensor], box: Sequence[int], info: MediaInfo) -> list[str]:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.errors import ModelError
+from cloudconv.files import storing_temporarily
 from cloudconv.host import version_of
 
 SLOPE = 0.2
@@ -322,7 +323,7 @@ def _copied(values: _Values) -> _Values:
 def _has_read(net: Any, tensors: Sequence[Tensor]) -> bool:
     """Return whether ncnn can read these weights, which ncnn takes from a file."""
     numbers = (tensor.detach().float().contiguous().numpy() for tensor in tensors)
-    with TemporaryDirectory(prefix="cloudconv-") as folder:
+    with storing_temporarily(), TemporaryDirectory(prefix="cloudconv-") as folder:
         path = Path(folder) / "weights.bin"
         path.write_bytes(b"".join(tensor.tobytes() for tensor in numbers))
         return not net.load_model(str(path))

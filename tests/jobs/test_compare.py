@@ -5,6 +5,7 @@ import math
 import os
 import re
 import sys
+import tempfile
 import tracemalloc
 from fractions import Fraction as F
 from itertools import pairwise
@@ -29,6 +30,7 @@ from cloudconv.media.reading.source import Source
 from cloudconv.report.data import COLUMNS, Row
 from tests.helpers import calls
 from tests.helpers.factory import picture, read_times, write_clip
+from tests.helpers.system import largest_file
 
 QUICK = {"device": "cpu", "precision": "fp32", "threads": 1}
 REPORT = {"index.html", "side_by_side.mp4", "result.json"}
@@ -225,6 +227,17 @@ def test_vmaf_is_scored(tmp_path, pix_fmt):
         tmp_path / "b.mkv", [pictures[0]] * 5, size=(191, 129), pix_fmt=pix_fmt
     )
     assert compare(still, model=("hold",), metrics=("vmaf",)).methods["hold"]["vmaf"] > 95
+
+
+def test_vmaf_in_a_full_temporary_folder_names_the_folder(tmp_path, monkeypatch):
+    pytest.importorskip("imageio_ffmpeg")
+    clip = write_clip(tmp_path / "a.mkv", 8, size=(256, 256))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with (
+        largest_file(10_000),
+        pytest.raises(OutputError, match=f" {tmp_path} .* free some space there, or set"),
+    ):
+        compare(clip, model=("blend",), metrics=("vmaf",))
 
 
 def test_vmaf_that_cannot_be_measured_is_an_error(clip, tmp_path, monkeypatch):

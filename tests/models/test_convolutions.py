@@ -17,8 +17,10 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloudconv.errors import OutputError
 from cloudconv.models import convolutions, registry
 from cloudconv.models.convolutions import PYTORCH, HiddenLayer, HiddenLayers, usual_engine
+from tests.helpers.system import largest_file
 from tests.helpers.tiers import first_full
 
 NCNN = usual_engine()
@@ -208,6 +210,19 @@ def test_weights_for_ncnn_leave_no_file(pictures, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     HiddenLayers(lambda: layers(64, 0.2), 64, by_ncnn).apply(pictures)
     assert not os.listdir(tmp_path)
+
+
+@needs_ncnn
+@torch.no_grad()
+def test_a_full_temporary_folder_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    some = HiddenLayers(lambda: layers(192, 0.2), 192, lambda *_: NCNN)
+    with (
+        largest_file(10_000),
+        pytest.raises(OutputError, match=f" {tmp_path} .* free some space there, or set"),
+    ):
+        some.apply(torch.zeros(1, 192, 40, 40).to(memory_format=torch.channels_last))
+    assert list(tmp_path.iterdir()) == []
 
 
 @torch.no_grad()

@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 
 from cloudconv import interrupts
 from cloudconv.errors import InputError
+from cloudconv.files import storing_temporarily
 from cloudconv.media.containers import matroska
 from cloudconv.messages import amount
 from cloudconv.pipeline import is_closing
@@ -45,14 +46,6 @@ _PAUSE = 0.02  # seconds
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):[/\\]+")
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 _NO_HOLE = sys.maxsize, sys.maxsize
-
-
-def _not_stored(copy: Path, error: OSError) -> InputError:
-    return InputError(
-        "copy-not-kept: The data from standard input cannot be stored in "
-        f"{copy.parent.parent} ({error.strerror}): free some space there, set TMPDIR to "
-        "another folder, or name a file."
-    )
 
 
 def _store(read: Callable[[], bytes], target: BinaryIO, folder: Path) -> None:
@@ -110,7 +103,8 @@ class Growth:
         """Wait 0.02 s at most for the end, and return whether the copy is complete."""
         ended = self._ended.wait(_PAUSE)
         if self._error is not None:
-            raise _not_stored(self.copy, self._error) from self._error
+            with storing_temporarily():
+                raise self._error
         return ended
 
 
@@ -263,29 +257,26 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
         return path
     if (held_copy := _copies.get(name)) is not None:
         return held_copy
-    _leave_no_copies()
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    lock = FileLock(folder / _LOCK, timeout=0, thread_local=False)
-    lock.acquire()
-    copy = Copy(folder / "standard-input")
-    copy.shown = "standard input"
-    finalize(copy, _discard, folder, lock)
-    source: Any = sys.stdin.buffer
-    try:
+    with storing_temporarily():
+        _leave_no_copies()
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        lock = FileLock(folder / _LOCK, timeout=0, thread_local=False)
+        lock.acquire()
+        copy = Copy(folder / "standard-input")
+        copy.shown = "standard input"
+        finalize(copy, _discard, folder, lock)
+        source: Any = sys.stdin.buffer
         live = live and isinstance(source, io.BufferedReader)
         if live and source.peek(4).startswith(_MATROSKA):
             copy.growth = Growth(Path(os.fspath(copy)), source.read1())
         else:
             with copy.open("wb") as target:
                 _store(partial(source.read, _CHUNK), target, folder)
-        empty = not copy.stat().st_size
-    except OSError as error:
-        raise _not_stored(copy, error) from error
-    if empty:
-        raise InputError(
-            "nothing-arrived: Nothing came through standard input: send a video file into "
-            "it."
-        )
+        if not copy.stat().st_size:
+            raise InputError(
+                "nothing-arrived: Nothing came through standard input: send a video file "
+                "into it."
+            )
     _copies[name] = copy
     return copy
 

@@ -13,9 +13,9 @@ from weakref import finalize
 import av
 
 from cloudconv.errors import ModelError
+from cloudconv.files import storing_temporarily
 from cloudconv.media.frames.filters import Chain
 from cloudconv.media.frames.frame import Frame
-from cloudconv.media.writing.output import writing
 
 _LOG = "vmaf.json"
 _COMPARED = ("test.mkv", "truth.mkv")
@@ -40,7 +40,8 @@ class VmafMeter:
             ) from error
         self._luma: Chain | None = None
         self._files: list[Any] = []
-        self._folder = Path(tempfile.mkdtemp(prefix="cloudconv-"))
+        with storing_temporarily():
+            self._folder = Path(tempfile.mkdtemp(prefix="cloudconv-"))
         finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def push(self, truth: Frame, test: Frame) -> None:
@@ -53,7 +54,7 @@ class VmafMeter:
                 stream.width = truth.width
                 stream.height = truth.height
                 stream.pix_fmt = "gray"
-        with writing(self._folder):
+        with storing_temporarily():
             for file, frame in zip(self._files, (test, truth), strict=True):
                 for luma in self._luma.push(frame.picture):
                     file.mux(file.streams.video[0].encode(luma))
@@ -66,7 +67,7 @@ class VmafMeter:
         if self._luma is None:
             return []
         self._luma = None
-        with writing(self._folder):
+        with storing_temporarily():
             for file in self._files:
                 file.mux(file.streams.video[0].encode(None))
                 file.close()

@@ -22,7 +22,7 @@ _DISK_FULL = (
     "name an output on another disk."
 )
 _NOT_WRITABLE = (
-    "not-writable: {name} is not writable: choose another folder, or change its "
+    "not-writable: {name} is not writable ({why}): choose another folder, or change its "
     "permissions."
 )
 _REASONS = {

@@ -178,8 +178,12 @@ class Sink(Writer, AbstractContextManager["Sink"]):
             home = claimed(self.plan.target)
             try:
                 if is_folder:
-                    old = pictures_of(target)
-                    files.put_all(file, target.parent, overwrite=self._overwrite, old=old)
+                    files.put_all(
+                        file,
+                        target.parent,
+                        overwrite=self._overwrite,
+                        old=pictures_of(target),
+                    )
                 else:
                     files.put(file, home, overwrite=self._overwrite)
             except (FileExistsError, PermissionError) as error:
@@ -187,7 +191,7 @@ class Sink(Writer, AbstractContextManager["Sink"]):
                 is_refused = isinstance(error, PermissionError)
                 if is_refused and (is_folder or not os.path.lexists(home)):
                     raise
-                raise files.put_under_free_name(file, home) from error
+                raise files.put_under_free_name(file, home, error) from error
             files.sync_folder(home.parent)
 
     def _verify(self, file: Path, counts: Shown) -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cloudconv.errors import InputError
+from cloudconv.errors import OutputError
 from cloudconv.media.containers import input as inputs
 
 KILLED = """
@@ -61,9 +61,8 @@ def test_endless_input_stops_before_the_disk_is_full(temporary, monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=Endless()))
     usage = lambda _: SimpleNamespace(free=free - sent[0] // inputs._CHUNK * step)  # noqa: E731
     monkeypatch.setattr(inputs.shutil, "disk_usage", usage)
-    with pytest.raises(
-        InputError, match=r"less than 1\.1 GB would stay free\): free some space"
-    ):
+    said = rf"{temporary} \(less than 1\.1 GB would stay free\): free some space there"
+    with pytest.raises(OutputError, match=said):
         inputs.local_file("-")
     assert sent[0] < 32 * inputs._CHUNK
     assert list(temporary.iterdir()) == []
