@@ -24,7 +24,7 @@ _has_arrived = False
 _is_deferring = False
 _is_repeat = False  # whether the next signal repeats an earlier one
 _PATIENCE = 0.25  # seconds until a signal that no check has raised is sent again
-# Seconds that a run has after SIGTERM for its orderly end.
+# Seconds that a run has after an interrupt for its orderly end.
 _GRACE = 20.0
 _IGNORE_PERIOD = 1.0
 """Seconds after an interrupt in which further signals are ignored: a closing terminal sends
@@ -45,7 +45,7 @@ def install() -> None:
         os.set_blocking(write_end, False)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         threading.Thread(
-            target=_end_after_sigterm, args=(read_end,), name="cloudconv-end", daemon=True
+            target=_end_at_last, args=(read_end,), name="cloudconv-end", daemon=True
         ).start()
 
 
@@ -55,9 +55,12 @@ def _unraisable(lost: Any) -> None:
         sys.__unraisablehook__(lost)
 
 
-def _end_after_sigterm(read_end: int) -> None:
-    """End this process after SIGTERM, when its orderly end takes too long."""
-    while os.read(read_end, 1)[0] != signal.SIGTERM or _is_deferring:
+def _end_at_last(read_end: int) -> None:
+    """End this process after an interrupt, when its orderly end takes too long.
+
+    A library that waits for ever may keep the main thread from every exception.
+    """
+    while os.read(read_end, 1)[0] not in _numbers() or _is_deferring:
         pass
     time.sleep(_GRACE)
     for path in files.unfinished():

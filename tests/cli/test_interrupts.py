@@ -22,7 +22,7 @@ _HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)
 def restored(monkeypatch):
     monkeypatch.setattr(interrupts, "_has_arrived", False)
     monkeypatch.setattr(interrupts, "_raised_at", -1)
-    monkeypatch.setattr(interrupts, "_end_after_sigterm", lambda _: None)
+    monkeypatch.setattr(interrupts, "_end_at_last", lambda _: None)
     monkeypatch.setattr(interrupts, "_PATIENCE", 0.05)
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {name: signal.getsignal(getattr(signal, name)) for name in names}
@@ -164,7 +164,7 @@ import os, signal, threading, time
 from cloudconv import interrupts
 interrupts._GRACE = 0.1
 interrupts.install()
-threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
+threading.Timer(0.1, os.kill, [os.getpid(), signal.{name}]).start()
 try:
     time.sleep(60)
 except KeyboardInterrupt:
@@ -173,9 +173,11 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="another system has no SIGTERM")
-def test_sigterm_ends_a_run_in_which_a_library_does_not_return():
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_a_run_in_which_a_library_does_not_return(name):
+    code = STUCK.format(name=name)
     done = subprocess.run(
-        [sys.executable, "-c", STUCK], capture_output=True, check=False, timeout=30
+        [sys.executable, "-c", code], capture_output=True, check=False, timeout=30
     )
     assert done.returncode == 130
     assert done.stderr.startswith(b"interrupted; ")

@@ -119,8 +119,7 @@ class Workers(AbstractContextManager["Workers"]):
     def _has_room(self) -> bool:
         if self._config.kind == "local":
             return len(self._places) < self._config.count
-        free = self._ray.available_resources()
-        return not self._places or _is_in(free, self._config)
+        return not self._places or _is_in(self._ray.available_resources(), self._config)
 
     def _arrived(self, patience: float | None) -> Iterator[tuple[SegmentPlan, Any]]:
         """Yield events, each with its segment, after at most so many seconds."""
@@ -256,7 +255,10 @@ def _start(ray: Any, config: WorkerConfig, folder: str) -> None:
             ray.init("local", **workers, **own, **least, **quiet)
             return
         found = ray._private.services.get_ray_address_from_environment
-        address = config.address or found("auto", None)
+        # With "auto" Ray would also join one that another program has started for itself.
+        address = config.address or found(None, None)
+        if address is None:
+            raise ConnectionError("'ray start' has started none")
         if address != "auto":  # Ray would retry for minutes if nothing answers
             host, _, port = address.rpartition("://")[2].rpartition(":")
             socket.create_connection((host, int(port)), timeout=10).close()

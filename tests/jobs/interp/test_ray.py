@@ -134,6 +134,19 @@ def test_an_address_without_a_cluster_is_an_error(stand_in, address):
         pass
 
 
+def test_the_ray_of_another_program_is_not_joined(stand_in):
+    """Ray finds it by the list of processes, also that of `--workers local:2`."""
+    ray = stand_in()
+    found = ray._private.services.get_ray_address_from_environment
+    with socket.create_server(("127.0.0.1", 0)) as private:
+        address = f"127.0.0.1:{private.getsockname()[1]}"
+        found.side_effect = lambda given, _: address if given == "auto" else None
+        said = "no Ray here that takes this machine .'ray start' has started none"
+        with pytest.raises(DeviceError, match=said), started(WorkerConfig("ray", 1)):
+            pass
+    assert not ray.init.called
+
+
 def test_a_cluster_that_has_ended_without_a_word_is_an_error_at_once(stand_in):
     stand_in(last="127.0.0.1:1")
     said = r"no Ray here that takes this machine \(.*refused"
