@@ -14,6 +14,7 @@ from tests.helpers.factory import (
     packet_times,
     packets_of,
     read_times,
+    remux,
     sound,
     tone,
     write_clip,
@@ -66,6 +67,29 @@ def test_joined_recordings_give_one_continuous_video(
         kept = packets_of(out)[0]
         packets = packets_of(one)[0]
         assert 2 * len(packets) - 3 <= len(kept) <= 2 * len(packets)
+
+
+def test_sound_that_begins_before_the_zero_of_a_later_clock_stays_in_step(tmp_path):
+    """The clock of a transport stream has 33 bits: times below 0 are near 26 hours."""
+    one = recording(tmp_path / "one.ts", "libx264", "mp2")
+
+    def early(packet):
+        earlier = 27_000 * (packet.stream.type == "audio")
+        packet.pts -= earlier
+        packet.dts -= earlier
+        return packet
+
+    exact = {"avoid_negative_ts": "disabled", "mpegts_copyts": "1"}
+    later = remux(one, tmp_path / "later.ts", early, **exact, muxdelay="0")
+    assert packet_times(later)[0] < 0 < packet_times(later, "video")[0]
+    clip = tmp_path / "in.ts"
+    clip.write_bytes(one.read_bytes() + later.read_bytes())
+    result = interp(clip, tmp_path / "out.mkv")
+    assert any("start again once" in text for text in map(str, result.warnings))
+    assert read_times(tmp_path / "out.mkv") == [F(k, 50) for k in range(4 * FRAMES)]
+    times = packet_times(tmp_path / "out.mkv")
+    assert all(0 < b - a < F(1, 10) for a, b in pairwise(times))
+    assert abs(times[-1] - F(17, 10)) < F(1, 10)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from av.format import Flags
 # larger step forward means the same in formats whose clock may restart.
 _STEP_BACK = Fraction(1, 2)
 _STEP_FORWARD = Fraction(3600)
+_TURN = Fraction(2**33, 90_000)  # seconds after which the clock of MPEG begins again
 _NEAR = Fraction(1)  # seconds between the starts of a part in two streams, at most
 _MOST_EMPTY = 5  # frames; more empty ones are no delay of an encoder
 # The longest step, in seconds, that is taken for the duration of the last frame of a part.
@@ -122,11 +123,21 @@ class Clock:
         self._is_fresh = False
         self._least_step: Fraction | int = _STEP_BACK
 
-    def take(self, time: Fraction, packet: Any) -> None:
-        """Add the packet's time in seconds, and set ``part`` to its part's number."""
+    def take(self, packet: Any) -> Fraction:
+        """Set ``part`` to the part's number of a packet, and return its time in seconds.
+
+        The packet moves to the turn of MPEG's clock that is nearest to the last packet;
+        FFmpeg does so near the start of a file only.
+        """
+        stamp = packet.pts if packet.dts is None else packet.dts
+        time = Fraction(stamp * packet.time_base)
         if packet.is_discard:
-            return  # an edit list may take parts of a recording in any order
+            return time  # an edit list may take parts of a recording in any order
         last, before = self._last, self._before
+        if self._jumps and last is not None:
+            turns = round((time - last) / _TURN) * _TURN
+            shift(packet, -round(turns / packet.time_base))
+            time -= turns
         if self._is_fresh and before is not None and not self._is_apart(before, time):
             self.part -= 1
             self._is_fresh = False
@@ -138,6 +149,7 @@ class Clock:
             self.part += self._is_fresh
         self._before = last
         self._last = time
+        return time
 
     def _may_overlap(self, time: Fraction, packet: Any) -> bool:
         """Return whether the packet begins a part if its time steps back at all."""
@@ -214,8 +226,8 @@ class VideoClock(Clock):
         if packet.dts is not None:
             if self._delay is not None:
                 packet.pts = packet.dts + self._delay * packet.duration
+            self.take(packet)
             begins = packet.dts if packet.pts is None else packet.pts
-            self.take(packet.dts * self._tick, packet)
             # The stated duration is often that of a field, or of another rate in the
             # header.
             step = 0 if self._decoded is None else packet.dts - self._decoded
@@ -279,12 +291,10 @@ class BesideClock(Clock):
             return False
         self._is_heard |= not packet.is_discard
         self.begins_part = False
-        stamp = packet.pts if packet.dts is None else packet.dts
-        if stamp is None:
+        if packet.dts is None and packet.pts is None:
             return True
         base = packet.time_base
-        time = stamp * base
-        self.take(time, packet)
+        time = self.take(packet)
         number = self.part
         if self._kind == "subtitle":
             # Subtitles are so far apart that their own times may not show the next part's

@@ -41,9 +41,8 @@ class SoundFormats:
             return False
         form = int.from_bytes(memoryview(packet)[2:4], "big") & _FORMAT
         if packet.pts is not None:
-            time = packet.pts * packet.time_base
             clock = self._clocks[number]
-            clock.take(time, packet)
+            time = clock.take(packet)
             if self._formats.setdefault(number, form) != form:
                 self._formats[number] = form
                 self._found.append((number, time, clock.part))
