@@ -15,7 +15,7 @@ from typing import Any
 from cloudconv import settings as kinds
 from cloudconv.errors import CloudconvError, SettingsError
 from cloudconv.events import Job, Pace, Progress, Warnings
-from cloudconv.jobs.words import check_words
+from cloudconv.jobs.words import check_words, refusals_named
 
 _MODULES: dict[type, str] = {
     kinds.InterpSettings: "cloudconv.jobs.interp.run",
@@ -85,7 +85,7 @@ def planning(settings: kinds.Settings) -> Generator[dict[str, Any], None, None]:
     module = _module(settings, "decide")
     from cloudconv.render.device import exact_arithmetic, restored  # imports PyTorch
 
-    with _turn(), exact_arithmetic(), restored():
+    with _turn(), refusals_named(), exact_arithmetic(), restored():
         decided = module.decide(settings)
         yield planned(decided)
         if hasattr(module, "foresee"):  # yields what people want to know before a run
@@ -98,7 +98,7 @@ def _one_after_another(job: Job) -> Job:
 
     pace = Pace()
 
-    with _turn(job), exact_arithmetic(), restored(), closing(job):
+    with _turn(job), refusals_named(), exact_arithmetic(), restored(), closing(job):
         for event in job:
             _latest = time.monotonic()
             yield pace(event) if isinstance(event, Progress) else event

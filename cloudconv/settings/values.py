@@ -195,7 +195,7 @@ def preview(value: File) -> File:
 def names_folder(value: File) -> bool:
     """Return whether an output is a folder: it ends in a slash, or the folder exists."""
     text = os.fspath(value)
-    return text.endswith(("/", os.sep)) or Path(text).is_dir()
+    return text.endswith(("/", os.sep)) or os.path.isdir(text)
 
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)

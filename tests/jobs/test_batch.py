@@ -525,6 +525,7 @@ def test_a_video_that_arrives_during_the_run_waits_for_the_next_run(
     ("error", "said"),
     [
         (KeyError("x"), "c.mkv: unexpected, please report it as a bug (KeyError: 'x')."),
+        (PermissionError(13, "no entry", "x"), "c.mkv: x cannot be used (no entry): check"),
         (MemoryError(), "c.mkv: there is not enough memory (none was left): close other"),
     ],
 )

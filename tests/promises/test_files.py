@@ -11,7 +11,7 @@ import pytest
 
 import cloudconv
 from cloudconv import files, weights
-from cloudconv.errors import EncoderError, OutputError, TakenError
+from cloudconv.errors import CloudconvError, EncoderError, OutputError, TakenError
 from cloudconv.events import Progress
 from cloudconv.jobs.interp import batch, store
 from cloudconv.jobs.interp import run as interp
@@ -471,3 +471,30 @@ def test_an_interrupt_while_the_lock_is_acquired_leaves_no_lock_file(tmp_path, m
     assert os.listdir(tmp_path) == []
     with files.claim(tmp_path / "o.mp4"):
         pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_a_folder_that_may_not_be_entered_is_named_from_python_too(clip, tmp_path):
+    """The other user's folder refuses every question about its files."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (closed / "a.mkv").write_bytes(clip.read_bytes())
+    refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def stat(path, *, follow_symlinks=True, real=os.stat):
+        if closed in Path(os.fsdecode(path)).parents:
+            refused.filename = str(path)
+            raise refused
+        return real(path, follow_symlinks=follow_symlinks)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "stat", stat)
+        for given, output in (
+            (closed / "a.mkv", tmp_path / "b.mkv"),
+            (clip, closed / "b.mkv"),
+        ):
+            with pytest.raises(
+                CloudconvError, match=f"{closed}.* .Permission denied.: check"
+            ):
+                cloudconv.interpolate(given, output, **BLEND)
+    assert os.listdir(closed) == ["a.mkv"]

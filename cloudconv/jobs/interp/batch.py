@@ -13,7 +13,7 @@ from typing import Any
 from cloudconv import interrupts
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned
-from cloudconv.host import lack_of_memory, refusal
+from cloudconv.host import lack_of_memory
 from cloudconv.jobs import planned
 from cloudconv.jobs.interp.plan import InterpPlan, name_tag
 from cloudconv.jobs.interp.plan import decide as decide_one
@@ -24,6 +24,7 @@ from cloudconv.jobs.interp.run import interpolate, start
 from cloudconv.jobs.interp.workers import Workers
 from cloudconv.jobs.madeof import difference
 from cloudconv.jobs.video import output_path, stem_of
+from cloudconv.jobs.words import refusals_named
 from cloudconv.media.containers.containers import CONTAINERS, MKV
 from cloudconv.media.reading import pictures as images
 from cloudconv.media.writing.output import check_free, check_home, writing
@@ -75,9 +76,8 @@ def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
             f"out-dir-is-input: The outputs in {settings.out_dir} would be inputs of the "
             f"next run on {path}: name another folder, such as {path / 'made'}."
         )
-    folders = _folders(path, settings)
     entries: list[tuple[str, Path]] = []
-    for folder in folders:
+    for folder in _folders(path, settings):
         subfolder = folder.relative_to(path)
         entries += [(str(video), subfolder) for video in images.videos_in(folder)]
     return entries
@@ -166,7 +166,7 @@ def _plans(
     records = Records()
     for one in every:
         outcomes: list[InterpPlan | Exists | CloudconvError] = []
-        with _failing(one, outcomes):
+        with _failing(one, outcomes), refusals_named():
             outcomes.append(_decided(one, inputs, records))
         yield one, outcomes[0]
 
@@ -182,7 +182,7 @@ def _failing(settings: InterpSettings, outcomes: list[Any]) -> Iterator[None]:
         outcomes.append(error)
     except Exception as error:  # noqa: BLE001 - it must not stop the other inputs
         bug = f"please report it as a bug ({type(error).__name__}: {error})"
-        why = lack_of_memory(error) or refusal(error) or f"unexpected, {bug}"
+        why = lack_of_memory(error) or f"unexpected, {bug}"
         outcomes.append(CloudconvError(f"unexpected: {settings.input}: {why}."))
 
 
@@ -246,7 +246,7 @@ def _made(
     outcomes: list[InputOutcome],
 ) -> Job:
     """Interpolate an input by its plan, and record what its output was made of."""
-    with _failing(settings, outcomes):
+    with _failing(settings, outcomes), refusals_named():
         made = made_of(settings, plan.info.fingerprint)
         with closing(interpolate(plan, workers)) as job:
             for event in job:
@@ -272,8 +272,9 @@ def decide(settings: InterpManySettings) -> SimpleNamespace:
         else:
             plans.append({**planned(outcome), "exists": False})
     failed = sum("error" in plan for plan in plans)
-    facts = {"plans": plans, "failed": failed}
-    return SimpleNamespace(facts=facts, warnings=[*left_out(settings)])
+    return SimpleNamespace(
+        facts={"plans": plans, "failed": failed}, warnings=[*left_out(settings)]
+    )
 
 
 def _decided(
