@@ -37,7 +37,7 @@ CEILINGS = {
     "media": 5409,
     "jobs": 3239,
     "models": 2510,
-    "dreaming": 2033,
+    "dreaming": 2034,
     "forecasting": 261,
     "render": 843,
     "training": 682,

@@ -10,7 +10,7 @@ import pytest
 from cloudconv.doubts import SPOILS, Grade
 from cloudconv.dreaming import auto
 from cloudconv.dreaming.auto import FRAMES, Trial, choose, wind_of
-from cloudconv.dreaming.methods.base import DreamFrame
+from cloudconv.dreaming.methods.base import Composed, DreamFrame
 from cloudconv.dreaming.methods.modes import MethodSpec, method
 from cloudconv.dreaming.vitals.vitals import Fault
 from cloudconv.jobs.extend.ending import gather_material
@@ -187,7 +187,7 @@ def test_land_slides_in_a_trial_if_it_does_so_for_long(moved):
 
     def dream(_material, _options):
         for picture in sliding[60:]:
-            yield DreamFrame.made(np.float32(picture) / 255)
+            yield DreamFrame.made(np.float32(picture) / 255, Composed())
 
     spec = MethodSpec("collage", 8, dream, needs_wind=True)
     trial = auto.tried(spec, material(sliding[:60]), 0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudconv.dreaming.heard import Listener
-from cloudconv.dreaming.methods.base import Filmed, Jump
+from cloudconv.dreaming.methods.base import Composed, Filmed, Jump
 from cloudconv.media.sound.edits import Edit, EditList
 
 STEP = F(1, 25)
@@ -50,7 +50,7 @@ def test_a_shot_after_a_jump_begins_with_the_pictures_of_the_jump():
 
 
 def test_a_film_without_sound_order_is_an_ambience():
-    assert heard([None] * 3) == [Edit(BEGINS, F(0), None)]
+    assert heard([Composed(), Composed(), Composed()]) == [Edit(BEGINS, F(0), None)]
 
 
 def test_the_second_frame_of_an_entry_that_stands_does_not_move_the_sound():

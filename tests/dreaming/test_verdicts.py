@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.dreaming.methods.base import Filmed, Jump, Options
+from cloudconv.dreaming.methods.base import Composed, Filmed, Jump, Options
 from cloudconv.dreaming.methods.texture import texture
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
@@ -41,7 +41,7 @@ def test_a_fault_is_always_in_a_made_picture(seed, stretches, follows):
                 {
                     "f": Filmed(k % 6),
                     "j": Jump(0, 1, part, start, length),
-                    "c": None,
+                    "c": Composed(),
                 }[kind]
             )
     film = FilmFeatures(material(painted(random, 6)))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cloudconv.doubts import Grade
-from cloudconv.dreaming.methods.base import Filmed, Jump, Options
+from cloudconv.dreaming.methods.base import Composed, Filmed, Jump, Options
 from cloudconv.dreaming.methods.modes import method
 from cloudconv.dreaming.vitals.vitals import VITALS
 from tests.helpers.dreams import ball, clouds, material, meter_of, pasted, tensor, vitals_of
@@ -35,7 +35,7 @@ def measured(source, pictures, origin=None):
     """Return the meter of a dream of 60 frames after these pictures."""
     meter = meter_of(source, frames=60)
     for picture in pictures:
-        meter.push(picture, origin)
+        meter.push(picture, origin or Composed())
     return meter
 
 
@@ -97,7 +97,7 @@ def limits_of(pictures):
     """Return the limits after a second of composed pictures."""
     meter = meter_of(material(pictures))
     for picture in pictures[-25:]:
-        meter.push(picture, None)
+        meter.push(picture, Composed())
     return meter.limits
 
 
@@ -119,8 +119,8 @@ def test_what_lasts_is_a_fault_once(source, footage):
     """The dream stands still. After a second this is known."""
     meter = meter_of(source, frames=60)
     for _ in range(59):
-        assert meter.push(footage[159], None) is None
-    row = meter.push(footage[159], None)
+        assert meter.push(footage[159], Composed()) is None
+    row = meter.push(footage[159], Composed())
     assert meter.rows == [row]
     assert "motion" in row.failed
     (fault,) = meter.faults
@@ -268,7 +268,7 @@ def test_a_row_names_all_vitals_and_those_that_were_not_measured_are_null(source
         "residual": jump,
         "ghost": jump,
         "appears": pasted(),
-        "sharpness": None,
+        "sharpness": Composed(),
     }
     names = [
         "plain",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Jump, Origin
+from cloudconv.dreaming.methods.base import Composed, Jump, Origin
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import WINDOW, Vitals, VitalsMeter
 from cloudconv.images import Floats, picture_from, small_copy, tensor_of
@@ -189,14 +189,14 @@ def meter_of(material: Material, frames: int = WINDOW) -> VitalsMeter:
 
 
 def vitals_of(
-    material: Material, pictures: Iterable[Tensor], origin: Origin = None
+    material: Material, pictures: Iterable[Tensor], origin: Origin | None = None
 ) -> list[Vitals]:
     """Return the vitals of composed pictures after the material, by ``WINDOW`` frames."""
     frames = list(pictures)
     meter = meter_of(material, len(frames))
     for picture in frames:
         small = small_copy(picture_from(picture), material.small_size)
-        meter.push(small, origin)
+        meter.push(small, origin or Composed())
     return meter.rows
 
 

@@ -64,8 +64,12 @@ class Jump:
     length: int
 
 
-Origin = Filmed | Jump | None
-"""None for a picture that is put together or forecast."""
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """The origin of a picture that is put together or forecast."""
+
+
+Origin = Filmed | Jump | Composed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,14 +84,12 @@ class DreamFrame:
     """
 
     show: Callable[[], Floats]
-    origin: Origin = None
+    origin: Origin
     samples: Samples = field(default_factory=list)
     ghost: Floats | None = None
 
     @classmethod
-    def made(
-        cls, picture: Floats, origin: Origin = None, ghost: Floats | None = None
-    ) -> Self:
+    def made(cls, picture: Floats, origin: Origin, ghost: Floats | None = None) -> Self:
         """Return a frame of a picture that is finished."""
         return cls(lambda: picture, origin, ghost=ghost)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import SkyBehind
-from cloudconv.dreaming.methods.base import DreamFrame, Options
+from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
 from cloudconv.dreaming.methods.compositing import pyramid_mean, summed
 from cloudconv.dreaming.methods.passing import Pass, Sky
 from cloudconv.dreaming.planes import Look, Samples
@@ -102,7 +102,7 @@ class _Collage:
             for group in self._form.groups
         ]
         self._land.paste(seen)
-        return DreamFrame(partial(self._form.rgb, seen), samples=seen)
+        return DreamFrame(partial(self._form.rgb, seen), Composed(), seen)
 
 
 class _Land:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import DreamFrame, Options
+from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.flow import flow
 from cloudconv.dreaming.methods.rollout import rollout
@@ -55,7 +55,9 @@ def _composed(
     pictures: Callable[[Material, Options], Iterator[Floats]],
 ) -> Callable[[Material, Options], Iterator[DreamFrame]]:
     """Return a mode all of whose pictures are put together or forecast."""
-    return lambda material, options: map(DreamFrame.made, pictures(material, options))
+    return lambda material, options: (
+        DreamFrame.made(picture, Composed()) for picture in pictures(material, options)
+    )
 
 
 METHODS = (

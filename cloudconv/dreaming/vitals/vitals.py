@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from cloudconv.doubts import LEAST, SPOILS, WHOLE, Box, Grade, grade_of, size_of
-from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Jump, Origin
+from cloudconv.dreaming.methods.base import Composed, DreamFrame, Filmed, Jump, Origin
 from cloudconv.dreaming.vitals.features import (
     SPAN,
     WINDOW,
@@ -194,7 +194,7 @@ class VitalsMeter:
         if not self.seen:
             self._judge({"plain": Feature(self._film.plain, SPOILS)}, range(1))
         is_filmed = isinstance(origin, Filmed)
-        if origin is None:
+        if isinstance(origin, Composed):
             self._compose(picture)
         else:
             self._meter.clear()
