@@ -61,12 +61,14 @@ def test_missing_signals_are_ignored(monkeypatch):
     monkeypatch.delattr(signal, "SIGHUP", raising=False)
     monkeypatch.delattr(signal, "pthread_kill", raising=False)
     monkeypatch.setattr(signal, "SIGBREAK", signal.SIGTERM, raising=False)
+    monkeypatch.setattr(interrupts, "_end_at_last", lambda _: None)
     try:
         interrupts.install()
         assert signal.getsignal(signal.SIGTERM) is not before[signal.SIGTERM]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(-1)
 
 
 def test_an_address_whose_slashes_were_turned_around_is_refused():
