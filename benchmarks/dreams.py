@@ -36,7 +36,7 @@ from PIL import Image
 
 from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.base import Composed, Options
 from cloudconv.dreaming.methods.modes import method
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Vitals, VitalsMeter
@@ -184,7 +184,7 @@ def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
     pictures = [tensor_of(second.picture(k)) for k in range(count)]
     originals = [tensor_of(first.views.picture(k)) for k in range(len(first.frames))]
     for picture in change(pictures, originals):
-        meter.push(small_copy(picture_from(picture), first.small_size), None)
+        meter.push(small_copy(picture_from(picture), first.small_size), Composed())
     return meter.rows
 
 
