@@ -94,8 +94,8 @@ def _levels(planes: Sequence[Tensor], code: float, longest: int) -> Tensor:
 class Blob:
     """A part of a frame that both neighbours lack, in pixels of the searched picture.
 
-    ``centre``: (x, y). ``spread``: the size of what looks like the blob and one neighbour
-    lacks, of its own size. ``weight``: how strong it is.
+    ``centre``: (x, y). ``spread``: how many times as large as the blob the part around it
+    is that looks like it, and that one neighbour alone lacks. ``weight``: how strong it is.
     """
 
     matte: Matte
@@ -242,6 +242,7 @@ def _blob(
     size = float(alpha.sum() / view.scale**2)
     if size < _SMALLEST or not core.any():
         return None
+    # A neighbour alone lacks more of what overlaps itself, and of a part of a larger thing.
     look = (image - ground)[core].mean(0)
     lacks = [(image - each) @ look > look @ look / 2 for each in grounds]
     shown = np.logical_or.reduce([core, *lacks])

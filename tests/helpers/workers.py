@@ -45,8 +45,7 @@ class Tenfold:
                     kill_this_process()
         if at.number == self.fails:
             raise InputError(
-                "no-permission: this cannot be read: permission denied. Change its "
-                "permissions."
+                "unreadable: this cannot be read (permission denied): check its permissions."
             )
         yield os.getpid()
         yield Finished(at.number * 10)

@@ -9,7 +9,7 @@ import pytest
 import cloudconv
 from cloudconv.errors import Interrupted
 from tests.helpers import calls
-from tests.helpers.balls import BALL, around, film, frames, ground
+from tests.helpers.balls import BALL, STEP, around, film, frames, ground
 from tests.helpers.factory import read_planes, same, write_clip
 from tests.helpers.jobs import stop_after
 from tests.helpers.tiers import MODELS
@@ -55,6 +55,27 @@ def test_a_ball_is_whole_at_each_time(monkeypatch, model):
     assert np.mean([shown(plain[k], k / 2) for k in (3, 5, 7, 9)]) < 0.7
     # Elsewhere nothing changes.
     assert np.array_equal(plain[7][120:], made[14][120:])
+
+
+def on_a_board(time):
+    """Return a picture of a ball on a dark board that moves with the ball, to the right."""
+    picture = film(time, flies=False)
+    x = 40 + round(STEP * time)
+    picture[66:94, max(x - 20, 0) : x + 20] = 30
+    rows, columns = np.indices(picture.shape[:2])
+    picture[np.hypot(rows - 80, columns - x) < 5] = BALL
+    return picture / np.float32(255)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_new_frame_of_a_part_of_something_larger_is_worse(monkeypatch, model):
+    pictures = [on_a_board(time) for time in range(9)]
+    made = [*cloudconv.interpolate_frames(pictures, 2, model=model, device="cpu")]
+    without_search(monkeypatch)
+    plain = [*cloudconv.interpolate_frames(pictures, 2, model=model, device="cpu")]
+    for number in range(1, 17, 2):
+        errors = [np.square(x[number] - on_a_board(number / 2)) for x in (made, plain)]
+        assert errors[0].mean() <= errors[1].mean()
 
 
 @pytest.mark.full

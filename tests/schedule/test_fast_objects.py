@@ -13,7 +13,7 @@ from cloudconv.schedule.tasks import Request, schedule
 from cloudconv.schedule.tracker import AHEAD, FastTracker
 from cloudconv.settings.framelist import FrameList
 from cloudconv.timeline import Multiply, Resample
-from tests.helpers.balls import STEP, bounced, film, frames, place
+from tests.helpers.balls import BALL, STEP, bounced, film, frames, place
 
 CPU = torch.device("cpu")
 TIMES = [*range(10)]
@@ -82,6 +82,20 @@ def test_the_middle_of_a_thing_that_overlaps_itself_is_no_object():
     pictures = [with_bar(time) for time in TIMES]
     source = [Frame(p, F(k, 25), F(1, 25)) for k, p in enumerate(pictures)]
     assert sum(found(new_tasks(source))) == 0
+
+
+def touching(time):
+    """Return a picture of the ball beside what touches the ball in frames 5 and 6 alone."""
+    picture = film(time)
+    if time in (5, 6):
+        picture[63:80, 114:148] = BALL
+    return VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv444p")
+
+
+def test_a_ball_that_touches_something_in_one_of_two_frames_is_found():
+    pictures = [touching(time) for time in TIMES]
+    source = [Frame(p, F(k, 25), F(1, 25)) for k, p in enumerate(pictures)]
+    assert found(new_tasks(source)) == [0, 1, 1, 1, 1, 0, 1, 1, 0]
 
 
 def test_a_ball_that_jumps_at_random_is_no_object():

@@ -166,7 +166,7 @@ def _plans(
     records = Records()
     for one in every:
         outcomes: list[InterpPlan | Exists | CloudconvError] = []
-        with _failing(one, outcomes), refusals_named():
+        with _failing(one, outcomes):
             outcomes.append(_decided(one, inputs, records))
         yield one, outcomes[0]
 
@@ -175,7 +175,8 @@ def _plans(
 def _failing(settings: InterpSettings, outcomes: list[Any]) -> Iterator[None]:
     """Append any error of the block to the outcomes, so that other inputs go on."""
     try:
-        yield
+        with refusals_named():
+            yield
     except CloudconvError as error:
         # A library that discards an interrupt may report a file as damaged.
         interrupts.check()
@@ -246,7 +247,7 @@ def _made(
     outcomes: list[InputOutcome],
 ) -> Job:
     """Interpolate an input by its plan, and record what its output was made of."""
-    with _failing(settings, outcomes), refusals_named():
+    with _failing(settings, outcomes):
         made = made_of(settings, plan.info.fingerprint)
         with closing(interpolate(plan, workers)) as job:
             for event in job:
