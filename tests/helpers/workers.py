@@ -45,7 +45,8 @@ class Tenfold:
                     kill_this_process()
         if at.number == self.fails:
             raise InputError(
-                "unreadable: this cannot be read (permission denied): check its permissions."
+                "no-permission: this cannot be read: permission denied. Change its "
+                "permissions."
             )
         yield os.getpid()
         yield Finished(at.number * 10)

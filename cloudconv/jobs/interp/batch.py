@@ -182,8 +182,9 @@ def _failing(settings: InterpSettings, outcomes: list[Any]) -> Iterator[None]:
         interrupts.check()
         outcomes.append(error)
     except Exception as error:  # noqa: BLE001 - it must not stop the other inputs
-        bug = f"please report it as a bug ({type(error).__name__}: {error})"
-        why = lack_of_memory(error) or f"unexpected, {bug}"
+        why = lack_of_memory(error) or (
+            f"unexpected, please report it as a bug ({type(error).__name__}: {error})"
+        )
         outcomes.append(CloudconvError(f"unexpected: {settings.input}: {why}."))
 
 
