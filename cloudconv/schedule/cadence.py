@@ -11,9 +11,9 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from math import inf, log
+from math import inf, isnan, log, nan
 from statistics import fmean, median
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from cloudconv.messages import counted, plural
 
@@ -29,9 +29,10 @@ still."""
 
 _ENOUGH_CYCLES = 4  # least number of cycles of a cadence
 _CERTAIN_CYCLES = 12  # number of cycles after which a cadence is reported before the end
-_REGULAR = Fraction(3, 4)  # least fraction of cycles of one kind
 _TWO_STEPS = 1.5  # usual change over two steps, in changes over one, if none is known
 _LOST = 0.05  # least median of the weights; 0 where steps say nothing
+_SLACK = 4  # steps of one motion differ by less
+_NOISE = 0.225  # of a step: a coder changes less, where no cadence tells a repeat
 
 
 class Change(NamedTuple):
@@ -41,16 +42,28 @@ class Change(NamedTuple):
     two: float
 
 
-FIRST = Change(0.0, inf)
-"""The change of a frame that is the first one."""
+UNKNOWN = Change(nan, nan)
+"""A change that says nothing: no comparison with it is true."""
 
 
 @dataclass(slots=True)
 class _Cycle:
-    """A cycle; ``times`` are those of its different frames, then those of the repeats."""
+    """A cycle; ``times`` are those of its different frames, then those of the repeats.
 
+    ``before``, ``after``: the steps to its first frame, 0 at a cut, and to the next cycle.
+    ``end``: the time of the next cycle. ``noise``: the largest change of a repeat.
+    ``stands``: the picture stands still after the different frames. ``regular``: a cycle
+    beside this one is alike.
+    """
+
+    before: float = nan
+    after: float = nan
     times: list[Fraction] = field(default_factory=list)
+    end: Fraction = Fraction(0)
     repeats: int = 0
+    noise: float = 0.0
+    stands: bool = False
+    regular: bool = False
     # The last changes between two different frames.
     changes: deque[Change] = field(default_factory=partial(deque, maxlen=3))
 
@@ -58,59 +71,95 @@ class _Cycle:
     def distinct(self) -> int:
         return len(self.times) - self.repeats
 
-    def weigh(self, after: float) -> list[float]:
+    @property
+    def motion(self) -> float:
+        """Return the usual step between two different frames."""
+        return fmean([change.one for change in self.changes] or [self.before])
+
+    @property
+    def moves_on(self) -> bool:
+        """Return whether the motion goes on after the repeats, each for a lost frame."""
+        return not (
+            self.stands
+            or self.motion > _SLACK * self.after
+            or self.after > _SLACK * (self.repeats + 1) * self.motion
+        )
+
+    def leads_to(self, later: Self) -> bool:
+        """Return whether the motion goes on in a cycle, and by no much larger steps."""
+        return not (
+            later.stands
+            or later.motion > _SLACK * self.after
+            or later.after > _SLACK * self.after
+        )
+
+    @property
+    def is_sure(self) -> bool:
+        """Return whether the repeats change as a coder changes them, and by no motion."""
+        return not (
+            self.noise > _NOISE * self.motion
+            or self.noise > _NOISE * self.after
+            # A picture may be held at the end of a scene.
+            or (isnan(self.after) and self.repeats > 1)
+        )
+
+    def is_like(self, other: Self) -> bool:
+        """Return whether both are of one cadence."""
+        apart = abs(self.distinct - other.distinct), abs(self.repeats - other.repeats)
+        fits = sum(apart) <= 1 and (apart[1] == 0 or self.distinct == 1)
+        return fits and min(self.distinct, other.distinct) > 0
+
+    def weigh(self) -> list[float]:
         """Return how much nearer the step after the repeats is to two steps than to one.
 
         0 is in the middle, above 0 is nearer to two steps. The list is empty if the cycle
         does not show this.
         """
         ones = [change.one for change in self.changes]
-        twos = [change.two for change in self.changes][1:]
-        twos = twos or [_TWO_STEPS * one for one in ones]
-        if not twos or not all(0 < change < inf for change in (after, *ones, *twos)):
+        twos = [change.two for change in self.changes][1:] or [
+            _TWO_STEPS * one for one in ones
+        ]
+        if not twos or not all(0 < change < inf for change in (self.after, *ones, *twos)):
             return []
-        return [log(after / fmean(ones)) - log(fmean(twos) / fmean(ones)) / 2]
+        return [log(self.after / fmean(ones)) - log(fmean(twos) / fmean(ones)) / 2]
 
     @property
     def kept(self) -> list[Placed]:
         """Return the frames at their own times, and None for repeats."""
         return [*self.times[: self.distinct], *[None] * self.repeats]
 
-    def placed(self, end: Fraction) -> list[Placed]:
-        """Return frames at even times from the start to ``end``, and None for repeats."""
-        step = (end - self.times[0]) / self.distinct
-        return [self.times[0] + k * step for k in range(self.distinct)] + [
-            None
-        ] * self.repeats
+    def spread(self) -> None:
+        """Move the different frames to even times up to the end of the cycle."""
+        step = (self.end - self.times[0]) / self.distinct
+        self.times = [self.times[0] + k * step for k in range(len(self.times))]
 
 
 class Cadence:
     """A detector of a cadence, which gives the different frames even times.
 
-    The different frames of a cycle are spread evenly over the duration of the cycle, so
-    that new frames have even distances. Two one-frame cycles in a row are spread together
-    if their lengths differ by one (24 fps in a 60 fps file: shown 2, 3, 2, 3 … times). Some
-    frames keep their times: more than ``MAX_DISTINCT`` different frames without a repeat,
-    more than ``MAX_REPEATS`` repeats in a row, and frames without a repeat before a cut or
-    the end. All frames keep their times, and only repeats are left out, while the steps
-    after repeats are about twice as large as others: there frames are lost. With ``fills``
-    a single repeat after many different frames is left out, too. Nothing is spread across a
-    cut. The result of a frame is delayed by at most ``lookahead`` frames.
+    A repeat is one only if the motion goes on after it by a step that is about as large as
+    those before and after; n lost frames make it n + 1 times as large. A smaller step
+    belongs to a picture that stands still, and so does a run of more than ``MAX_REPEATS``
+    repeats, or more than one at the end of a scene. Such a picture holds no repeats.
+
+    In a cadence two cycles in a row are alike. The different frames of its cycles are
+    spread evenly over the duration of each, so that new frames have even distances. Two
+    one-frame cycles in a row are spread together if the second is longer by one (24 fps in
+    a 60 fps file: shown 2, 3, 2, 3 … times). All other frames keep their times, and so do
+    all frames while the steps after repeats are about twice as large as others: there
+    frames are lost. The result of a frame is delayed by at most ``lookahead`` frames.
     """
 
-    lookahead = MAX_DISTINCT + 2 * MAX_REPEATS + 1
+    lookahead = 2 * (MAX_DISTINCT + MAX_REPEATS) + 1
 
-    def __init__(self, *, fills: bool = False) -> None:
-        self._fills = fills
+    def __init__(self) -> None:
         self._cycle = _Cycle()
-        # A complete one-frame cycle that may join the next.
-        self._partner: _Cycle | None = None
-        self._loose = False  # frames keep their own times until a new cycle begins
-        self._after_repeat = False
-        # (distinct, repeats) of complete cycles.
-        self._kinds: Counter[tuple[int, int]] = Counter()
+        # A complete cycle, which waits for the next one.
+        self._complete = _Cycle()
         self._frames = 0
-        self._single: list[Fraction] = []  # the times of repeats after many other frames
+        # (distinct, repeats) of the cycles of a cadence.
+        self._kinds: Counter[tuple[int, int]] = Counter()
+        self._single: list[Fraction] = []  # the times of repeats outside of a cadence
         self._weights: deque[float] = deque(maxlen=_CERTAIN_CYCLES)
 
     def push(
@@ -118,39 +167,40 @@ class Cadence:
         time: Fraction,
         repeats: bool,
         cut: bool = False,
-        change: Change | None = None,
+        change: Change = UNKNOWN,
     ) -> list[Placed]:
         """Add the next frame, and return the frames that are now decided, in order.
 
         ``time`` is later than that of the frame before. ``repeats``: the frame shows the
         same picture as the frame before. A ``cut`` begins a new scene, and never counts as
-        a repeat. ``change``: that of the frame, if it is known.
+        a repeat. ``change``: that of the frame.
         """
-        repeats = repeats and not cut and self._frames > 0
         if not self._frames:
             self._start = time
-        begins = not repeats and (cut or self._after_repeat)
+        cut |= not self._frames
         self._frames += 1
-        self._after_repeat = repeats
+        cycle = self._cycle
+        was_same = cycle.stands or cycle.repeats > 0
+        # A step that is much smaller than the motion belongs to a still picture.
+        is_small = was_same and not repeats and _SLACK * change.one < cycle.motion
+        cycle.stands |= is_small
+        repeats = (repeats or is_small) and not cut
         placed = []
-        if begins:
-            if change is not None and not cut:
-                self._weights.extend(self._cycle.weigh(change.one))
+        if cut or (was_same and not repeats):
+            cycle.after = nan if cut else change.one
             placed = self._close(time, last=cut)
-            self._loose = False
-        elif change is not None and not repeats:
-            self._cycle.changes.append(change)
-        # A repeat after a long run of different frames may stand for a lost one.
-        if self._loose and not (repeats and self._cycle.changes):
-            return [*placed, time]
-        self._cycle.times.append(time)
-        self._cycle.repeats += repeats
-        if self._cycle.distinct > MAX_DISTINCT or self._cycle.repeats > MAX_REPEATS:
-            placed += [*self._release_partner(), *self._cycle.times]
-            if repeats:  # the picture really stands still
-                self._cycle.changes.clear()
-            self._cycle = _Cycle(changes=self._cycle.changes)
-            self._loose = True
+            cycle = self._cycle = _Cycle(change.one * (not cut))
+        elif repeats:
+            cycle.noise = max(cycle.noise, change.one)
+        else:
+            cycle.changes.append(change)
+        cycle.times.append(time)
+        cycle.repeats += repeats
+        if cycle.distinct > MAX_DISTINCT or cycle.repeats > MAX_REPEATS:
+            # After so many repeats, the picture stands still until it moves as before.
+            cycle.stands |= repeats
+            placed += self._close(time, last=True)
+            self._cycle = _Cycle(cycle.before, stands=repeats, changes=cycle.changes)
         return placed
 
     def finish(self, end: Fraction) -> list[Placed]:
@@ -163,43 +213,46 @@ class Cadence:
         return self._kinds.total() >= _CERTAIN_CYCLES
 
     @property
+    def _covered(self) -> int:
+        """Return the number of frames in cycles of a cadence."""
+        return sum((d + r) * n for (d, r), n in self._kinds.items())
+
+    @property
     def distinct_fraction(self) -> Fraction:
-        """Return the fraction of different frames among all frames of complete cycles."""
-        frames = sum((d + r) * n for (d, r), n in self._kinds.items())
-        return Fraction(sum(d * n for (d, _), n in self._kinds.items()), frames or 1)
+        """Return the fraction of different frames among all frames of a cadence."""
+        return Fraction(sum(d * n for (d, _), n in self._kinds.items()), self._covered or 1)
 
     @property
     def description(self) -> str | None:
         """Return the clip's regular cadence, or None if there is none.
 
-        A cadence is regular if the clip has at least four cycles, if these make up at least
-        half of the clip, and if three quarters of them are of one kind, or differ from that
-        kind by one frame.
+        A cadence is regular if the clip has at least four cycles that are like the one
+        before or after, and if these are at least half of the clip.
         """
-        cycles = self._kinds.total()
-        covered = sum((d + r) * n for (d, r), n in self._kinds.items())
-        if cycles < _ENOUGH_CYCLES or 2 * covered < self._frames:
+        if self._kinds.total() < _ENOUGH_CYCLES or 2 * self._covered < self._frames:
             return None
-        (distinct, repeats), _ = self._kinds.most_common(1)[0]
-        slips = (-1, 0, 1) if distinct > 1 and repeats == 1 else (0,)
-        # The kinds of cycles, their number of repeats, and their length.
-        regular = [
-            ({(distinct + slip, repeats) for slip in slips}, repeats, distinct + repeats)
-        ]
-        if distinct == 1:
-            other = max((repeats - 1, repeats + 1), key=lambda count: self._kinds[1, count])
-            regular.append(
-                ({(1, repeats), (1, other)}, repeats + other, 2 + repeats + other)
-            )
-        for kinds, repeated, length in regular:
-            if sum(self._kinds[kind] for kind in kinds) >= _REGULAR * cycles:
-                verb = plural(repeated, "repeats", "repeat")
-                return f"{repeated} of every {length} frames {verb} the one before"
-        return None
+        part = (1 - self.distinct_fraction).limit_denominator(MAX_DISTINCT + 1)
+        return (
+            f"{part.numerator} of every {part.denominator} frames "
+            f"{plural(part.numerator, 'repeats', 'repeat')} the one before"
+        )
 
     @property
     def advice(self) -> str | None:
         """Return what the repeats are, and what --refill does with them, or None."""
+        count = len(self._single)
+        return self._habit or (
+            f"{counted(count, 'frame')} of the video {plural(count, 'repeats', 'repeat')} "
+            f"the one before, the first at {float(self._single[0] - self._start):.3f} s, "
+            "as where recordings were joined: --refill makes "
+            f"{plural(count, 'a new frame in its', 'new frames in their')} place."
+            if count
+            else None
+        )
+
+    @property
+    def _habit(self) -> str | None:
+        """Return what most repeats are, and what --refill does, if there are enough."""
         if self._loses and len(self._weights) >= _ENOUGH_CYCLES:
             return (
                 "The video repeats a frame where another one was lost: --refill makes new "
@@ -210,15 +263,7 @@ class Cadence:
                 f"The video repeats frames: {self.description}. --refill makes the motion "
                 "even."
             )
-        count = len(self._single)
-        return (
-            f"{counted(count, 'frame')} of the video {plural(count, 'repeats', 'repeat')} "
-            f"the one before, the first at {float(self._single[0] - self._start):.3f} s, "
-            "as where recordings were joined: --refill makes "
-            f"{plural(count, 'a new frame in its', 'new frames in their')} place."
-            if count
-            else None
-        )
+        return None
 
     @property
     def _loses(self) -> bool:
@@ -228,30 +273,30 @@ class Cadence:
     def _close(self, end: Fraction, *, last: bool) -> list[Placed]:
         """End the cycle at ``end``; return decided frames.
 
-        ``last``: a cut or the end follows.
+        ``last``: no cycle follows that may be like this one.
         """
-        cycle = self._cycle
-        self._cycle = _Cycle()
-        partner = self._partner
-        if not cycle.repeats:
-            return [*self._release_partner(), *cycle.times]
-        self._kinds[cycle.distinct, cycle.repeats] += 1
-        if self._loses:
-            return [*self._release_partner(), *cycle.kept]
-        if not cycle.distinct:
-            self._single += cycle.times
-            return cycle.kept if self._fills else [*cycle.times]
-        if cycle.distinct > 1:
-            return [*self._release_partner(), *cycle.placed(end)]
-        if partner is not None and abs(partner.repeats - cycle.repeats) == 1:
-            self._partner = None
-            middle = (partner.times[0] + end) / 2
-            return [*partner.placed(cycle.times[0]), middle, *cycle.placed(end)[1:]]
-        placed = self._release_partner()
-        self._partner = cycle
-        return placed + self._release_partner() if last else placed
+        self._cycle.end = end
+        placed = self._decided(self._cycle)
+        return placed + self._decided(_Cycle()) if last else placed
 
-    def _release_partner(self) -> list[Placed]:
-        partner = self._partner
-        self._partner = None
-        return [] if partner is None else partner.placed(partner.times[-1])
+    def _decided(self, later: _Cycle) -> list[Placed]:
+        """Return the frames of the cycle that waits; from now on a ``later`` one waits."""
+        cycle = self._complete
+        self._complete = later
+        is_like = cycle.moves_on and later.moves_on and cycle.is_like(later)
+        if is_like:
+            cycle.regular = later.regular = True
+        moves_on = cycle.moves_on and (cycle.regular or cycle.leads_to(later))
+        if not (cycle.repeats and moves_on):
+            return [*cycle.times]
+        self._weights.extend(cycle.weigh())
+        if not cycle.regular:
+            is_sure = self._habit is not None or cycle.is_sure
+            self._single += cycle.times[cycle.distinct :] * is_sure
+            return cycle.kept if is_sure else [*cycle.times]
+        self._kinds[cycle.distinct, cycle.repeats] += 1
+        if is_like and later.repeats > cycle.repeats:
+            later.times[0] = (cycle.times[0] + later.end) / 2
+        if not self._loses:
+            cycle.spread()
+        return cycle.kept

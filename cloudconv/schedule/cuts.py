@@ -275,7 +275,7 @@ def unlikeness(a: Thumbnail, b: Thumbnail) -> float:
 
 
 # A repeat's measures, relative to those of motion.
-_REPEAT_RATIOS = torch.tensor([0.3, 0.7, 0.7])
+_REPEAT_RATIOS = torch.tensor([0.3, 0.7, 0.7, 0.8])
 _CELLS = 4  # the side of a block in cells
 _MOST_MOVING = 0.01  # fraction of blocks that is measured: the motion may be in a corner
 _USUAL = 0.85  # quantile of blocks: a subtitle or a counter is smaller than the others
@@ -287,20 +287,21 @@ class RepeatDetector:
 
     A frame is compared with the last one that was no repeat; its measures are the change of
     the mean luma of the 1 % of blocks that changed most, the least of the 15 % that did,
-    and the mean of the changes inside of blocks, again of 1 %. So the differences of a slow
-    motion add up, and those of a codec do not, while a thing that moves within a block is
-    seen. A frame is a repeat if all measures are much smaller than those of the change that
-    led to that frame, and of one of the next five changes; or if they are 0. So neither a
-    motion that ends softly nor slow and quiet footage has repeats, nor one in which a
-    subtitle or a counter changes. Light is no motion: these changes are those of pictures
-    in one light, and a flash of one frame does not count.
+    and the mean of the changes inside of blocks, again of 1 %, and of the one that changed
+    most. So the differences of a slow motion add up, and those of a codec do not, while a
+    thing that moves within a block, or one alone, is seen. A frame is a repeat if all
+    measures are much smaller than those of the change that led to that frame, and of one of
+    the next five changes; or if they are 0. So neither a motion that ends softly nor slow
+    and quiet footage has repeats, nor one in which a subtitle or a counter changes. Light
+    is no motion: these changes are those of pictures in one light, and a flash of one frame
+    does not count.
     """
 
     lookahead = 5
 
     def __init__(self) -> None:
         self._latest: deque[Tensor] = deque(maxlen=2)
-        # Cells, and the changes from the frame before and from that before it, (2, 3).
+        # Cells, and the changes from the frame before and from that before it, (2, 4).
         self._waiting: deque[tuple[Tensor, Tensor]] = deque()
         self._distinct = torch.empty(0)
         # The change that led to the last frame that was no repeat.
@@ -318,8 +319,7 @@ class RepeatDetector:
             for one in self._latest
             if one.shape == cells.shape
         ]
-        shape = (len(_REPEAT_RATIOS),)
-        unknown = cells.new_zeros(shape), cells.new_full(shape, math.inf)
+        unknown = cells.new_tensor([[0.0], [math.inf]]).expand(-1, len(_REPEAT_RATIOS))
         self._latest.appendleft(cells)
         # A device is waited for once.
         self._waiting.append((cells, torch.stack([*known, *unknown[len(known) :]]).cpu()))
@@ -347,7 +347,7 @@ class RepeatDetector:
 
 
 def _change(first: Tensor, other: Tensor) -> Tensor:
-    """Return the changes of the blocks that change most, of a usual one, and inside, (3,).
+    """Return the changes of the blocks that change most, of a usual one, and inside, (4,).
 
     ``first``, ``other``: the means of cells, (rows, columns).
     """
@@ -358,7 +358,7 @@ def _change(first: Tensor, other: Tensor) -> Tensor:
     some = changed[::4]
     usual = some.kthvalue(math.ceil(_USUAL * len(some))).values
     most = (each.topk(count).values.mean() for each in (changed, inside))
-    return torch.stack((next(most), usual, next(most)))
+    return torch.stack((next(most), usual, next(most), inside.max()))
 
 
 def _blocks(cells: Tensor) -> Tensor:

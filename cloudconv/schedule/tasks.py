@@ -19,7 +19,7 @@ from cloudconv.media.colour.color import cell_means, thumbnail
 from cloudconv.media.frames.frame import Frame, FrameTask
 from cloudconv.messages import counted, plural
 from cloudconv.models.catalogue import FOUR
-from cloudconv.schedule.cadence import FIRST, Cadence, Change
+from cloudconv.schedule.cadence import UNKNOWN, Cadence, Change
 from cloudconv.schedule.cuts import CutDetector, FlashDetector, RepeatDetector, cuts_in
 from cloudconv.schedule.tracker import FastTracker
 from cloudconv.settings.framelist import NO_FRAMES, FrameList, check_row
@@ -48,8 +48,8 @@ class AnalysedFrame:
     ``shows`` is the frame's own time, or an evenly spaced time where regular repeats are
     left out. None marks a frame that is left out: a repeat, or one that is ``replaced``,
     which no detector sees. ``flashes``: no frame before shows a part of this one, see
-    :class:`~cloudconv.schedule.cuts.FlashDetector`. ``change`` is None for a frame that is
-    replaced.
+    :class:`~cloudconv.schedule.cuts.FlashDetector`. ``change`` is unknown for a frame
+    that is replaced.
     """
 
     frame: Frame
@@ -58,7 +58,7 @@ class AnalysedFrame:
     shows: Fraction | None
     flashes: bool = False
     replaced: bool = False
-    change: Change | None = None
+    change: Change = UNKNOWN
 
     def at(self, shows: Fraction | None) -> Self:
         """Return the frame at another time, unless it is replaced."""
@@ -216,12 +216,9 @@ def _part(frames: Iterator[AnalysedFrame], request: Request) -> Iterator[Analyse
     if start is None:
         return frames
     part = dropwhile(lambda item: item.frame.time < start, frames)
-    firsts = [*islice(part, 1)]
-    for number, first in enumerate(firsts):
-        change = first.change and FIRST
-        firsts[number] = replace(
-            first, cut=False, flashes=False, repeats=False, change=change
-        )
+    firsts = [
+        replace(first, cut=False, flashes=False, repeats=False) for first in islice(part, 1)
+    ]
     return chain(firsts, part)
 
 
@@ -267,7 +264,7 @@ def schedule(
         request.rate, request.shows, zero=request.zero, shutter=request.shutter
     )
     counts = Counts() if counts is None else counts
-    cadence = Cadence(fills=True)
+    cadence = Cadence()
     is_reported = refill = request.duplicates == "refill"
     finds_none = refill
     gaps = _Gaps(request, counts.warnings)
@@ -423,22 +420,21 @@ class _Gaps:
         known = self._known(1)
         self._beside = False
         last = self._items[0]
-        again = self._again(last.frame) if self._request.loop else None
-        if again is not None:
-            assert self._start is not None
-            again = replace(again, shows=end + _shows(self._first) - self._start)
-        if again is not None and _shows(again) > _shows(last):
-            self._items.append(again)
-            return [*known, self._gap()]
+        if self._request.loop:
+            again = self._again(last.frame, end)
+            if _shows(again) > _shows(last):
+                self._items.append(again)
+                return [*known, self._gap()]
         held = Gap(alone(last.frame), _shows(last), end, None, last.cut, self._is_same)
         return [*known, held]
 
-    def _again(self, last: Frame) -> AnalysedFrame:
-        """Return the first frame as it follows the last one in a loop.
+    def _again(self, last: Frame, end: Fraction) -> AnalysedFrame:
+        """Return the first frame as it follows the last one in a loop, at the end.
 
         Warn if both show one picture, or are of two scenes.
         """
         assert self._first is not None
+        assert self._start is not None
         ends = f"The last frame of {self._request.name}, or of the part,"
         beside = [*self._closing, *self._opening]
         cuts = cuts_in(beside, self._request.scene_cut) if beside else []
@@ -457,7 +453,13 @@ class _Gaps:
                     "there: leave the last one out with --end."
                 )
             )
-        return replace(self._first, cut=is_cut, flashes=False, repeats=True)
+        return replace(
+            self._first,
+            cut=is_cut,
+            flashes=False,
+            repeats=True,
+            shows=end + _shows(self._first) - self._start,
+        )
 
     def _known(self, after: int) -> list[Gap[Frame]]:
         gaps = []
