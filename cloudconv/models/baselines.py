@@ -138,14 +138,11 @@ def mean_velocity(frames: Iterable[Tensor]) -> Tensor:
     from cloudconv.images import measured_flow
 
     # All together, because the CPU waits for each copy from a GPU.
-    greys = torch.stack([_grey(frame) for frame in frames])
+    lit = (frame.detach().float().clamp(0, 1) for frame in frames)
+    greys = torch.stack([luma(frame).mul(255).round().byte() for frame in lit])
     pictures = greys.cpu().numpy()
     flows: Any = 0
     for earlier, later in pairwise(pictures):
         flows = flows + measured_flow(later, earlier)
     mean = torch.from_numpy(flows / np.float32(len(pictures) - 1))
     return upload([mean], greys.device)[0].permute(2, 0, 1)
-
-
-def _grey(frame: Tensor) -> Tensor:
-    return luma(frame.detach().float().clamp(0, 1)).mul(255).round().byte()

@@ -109,8 +109,7 @@ def _common(first: Tensor, second: Tensor) -> Tensor:
     mean0, mean1, square0, square1, product = torch.split(means, 1, 1)
     variance0 = (square0 - mean0 * mean0).clamp_min(0) + FLAT
     variance1 = (square1 - mean1 * mean1).clamp_min(0) + FLAT
-    shared = product - mean0 * mean1 + FLAT
-    correlation = shared / (variance0 * variance1).sqrt()
+    correlation = (product - mean0 * mean1 + FLAT) / (variance0 * variance1).sqrt()
     return (4 * correlation - 1).clamp(0, 1)
 
 

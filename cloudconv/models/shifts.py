@@ -9,15 +9,16 @@ shift are found together, so that the letters of a page confirm each other.
 The decision is taken in the source frames, because in a new frame the ground agrees with
 the ground where a thing should be. A pixel that changed is explained by a shift if the
 other frame shows its surroundings there, the frames around the pair show them further on
-the same path, and the pixel did not stand still before. Equal things in a row, such as the
-pickets of a fence, fit several shifts: the strongest one of the picture moves them. A path
-may bend, as that of a page that stops: its next step is then another shift, which must fit
-better. In a wide region nearly all that changed must be explained: film hardly ever is.
-Then the shift moves the things, with the flat colours between their parts, and the ground
-behind them comes from the frame that shows it. If a shift moves most of the picture, as the
-world of a game, and another one a figure, it moves the ground behind the figure, too. All
-that holds where the network finds a motion, too, because one that is off by a whole picket
-leaves its two pictures alike.
+the same path, and the pixel did not stand still before. A thing is at one place: one shift
+moves each part of x0, and one reaches each part of x1. Equal things in a row, such as the
+pickets of a fence, fit several shifts: the one that leaves the least unexplained in both
+frames moves them, and none where two leave as much. A path may bend, as that of a page that
+stops: its next step is then another shift, which must fit better. In a wide region nearly
+all that changed must be explained: film hardly ever is. Then the shift moves the things,
+with the flat colours between their parts, and the ground behind them comes from the frame
+that shows it. If a shift moves most of the picture, as the world of a game, and another one
+a figure, it moves the ground behind the figure, too. All that holds where the network finds
+a motion, too, because one that is off by a whole picket leaves its two pictures alike.
 
 All steps are on the device of the pictures, and the CPU does not wait for it.
 """
@@ -25,7 +26,6 @@ All steps are on the device of the pictures, and the CPU does not wait for it.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -53,7 +53,8 @@ _NEAR = 13  # cells
 _LEFT = 0.5  # weight of a difference that a shift leaves, beside that of a missed change
 _ROUNDED = 2  # pixels by which three whole places may turn
 _TURNS = 0.5  # change of a path from frame to frame, as a part of a shift
-_BETTER = 4 / 255  # a weaker shift fits so much better than a stronger one
+_TIE = 0.1  # of what two shifts explain both: they leave as much unexplained
+_BETTER = 0.25  # of the change: a worse shift fits so much better than a better one
 _FREE = 3.0  # a shift of its own fits so much better
 _EXACT = 0.12  # as _FITS, for a path that bends …
 _LARGE = 0.05  # … in a part of the picture
@@ -126,20 +127,18 @@ def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shift
     change = _change(x0, x1)
     moves = _candidates(x0, x1, change)
     half = change[_HALF]
-    is_cpu = change.device.type == "cpu"
     first = _misfit(x0, x1, moves)
+    left = _unexplained(half, moves, first)
+    moves, first, left = (x[left.argsort()] for x in (moves, first, left))
     # Only what fits as well as on a screen may have a path that bends.
     fits = box_most((first.amin(0, keepdim=True) < _EXACT * half).float() * (half > 0), 11)
     bent = _explained(half, half * (1 - fits), fits, cell).mean() > _LARGE
-    certain, bends = _certain(half, moves, first, (x0, x1), around, reach, bent)
-    ends = _at(certain, -moves.div(2, rounding_mode="floor"))
-    covered = box_most(torch.cat((certain, ends)).amax(0, keepdim=True), 11)
+    certain, bends = _certain(half, moves, first, left, (x0, x1), around, reach, bent)
+    ends = torch.cat((certain, _at(certain, -(moves // 2))))
+    covered = box_most(ends.amax(0, keepdim=True), 11)
     likely = _explained(half, half * (1 - covered), covered, cell)
-    if is_cpu:
-        if not likely.any():
-            return None
-        used = certain.flatten(1).amax(1) > 0
-        moves, bends, certain = (x[used] for x in (moves, bends, certain))
+    if change.device.type == "cpu" and not likely.any():
+        return None
     left = (x0 - _at(x1, moves, _FAR)).abs_()
     left *= left <= 1  # a part may leave the picture
     leaves = box_mean(left, 3)
@@ -147,8 +146,8 @@ def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shift
     parts = inside.maximum(box_most(inside, _RIM) * (change > 0) * (leaves < _AT_EDGE))
     parts = _closed(parts.maximum(_closed(parts, _CLOSED) * (leaves < _AT_EDGE)), 5)
     # Flat colours inside of a thing move, too, but cover nothing that stays, and no part.
-    flat = _closed(parts, _WHOLE) * (leaves < _AT_EDGE) * (1 - parts.amax(0))
-    levels = inside + parts + parts.maximum(flat)
+    flat = parts.maximum(_closed(parts, _WHOLE) * (leaves < _AT_EDGE))
+    levels = _at_one_place(inside + parts + flat, moves)
     changed = (change > 0).float()
     shown = [
         box_most((x + changed > 1.5).float(), 3) for x in (levels, _at(levels, -moves))
@@ -161,11 +160,22 @@ def _shifts_of(pictures: Sequence[PairPicture], reach: Sequence[float]) -> Shift
     )
     missed = change * (1 - covered) + _LEFT * (left * parts).amax(0, keepdim=True)
     explained = likely * _explained(change, missed, covered, 2 * cell)
-    explained = enlarged(explained[None], size)[0]
     return Shifts(
         *(moves, bends, moves[:1] * is_ground.long(), levels.byte(), changed),
-        *(box_mean(begin, 3), box_mean(end, 3), explained),
+        *(box_mean(begin, 3), box_mean(end, 3), enlarged(explained[None], size)[0]),
     )
+
+
+def _at_one_place(levels: Tensor, moves: Tensor) -> Tensor:
+    """Return levels so that one shift moves each place of x0, and one reaches each of x1.
+
+    What is certain wins, and else a shift that leaves less unexplained.
+    """
+    better = torch.linspace(0.5, 0, len(levels), device=levels.device)[:, None, None]
+    for way in (0 * moves, moves):
+        ranks = _at(levels + better, -way)
+        levels = levels * _at((ranks >= ranks.amax(0)).float(), way)
+    return levels
 
 
 def _level(picture: Tensor) -> Tensor:
@@ -187,6 +197,7 @@ def _certain(
     change: Tensor,
     moves: Tensor,
     first: Tensor,
+    left: Tensor,
     pair: Sequence[Tensor],
     around: Sequence[Tensor],
     reach: Sequence[float],
@@ -194,7 +205,8 @@ def _certain(
 ) -> tuple[Tensor, Tensor]:
     """Return where each shift explains every second pixel of x0, (K, h, w), and bends.
 
-    ``first``: the misfits with x1. ``bent``: whether a path may bend.
+    ``first``: the misfits with x1. ``left``: what each leaves unexplained. ``bent``:
+    whether a path may bend.
     """
     shown = [first]
     others = []
@@ -216,26 +228,38 @@ def _certain(
     # What is outside one frame is confirmed by the others.
     each = torch.where(each > 1, each.amin(0), each)
     misfits = each[0] + each[1:].amax(0) / 2
-    half = moves.div(2, rounding_mode="floor")
     numbers = torch.arange(len(moves), device=moves.device)[:, None, None]
     both = []
     for found, near, outer, r in zip(
-        (misfits, _at(misfits, -half, _FAR)), pair, around, reach, strict=True
+        (misfits, _at(misfits, -(moves // 2), _FAR)), pair, around, reach, strict=True
     ):
-        least, number = (found + numbers * _BETTER).min(0, keepdim=True)
-        fits = (change > 0) * (least < _FITS * box_mean(change, 3))
+        number = box_mean(found + numbers * _BETTER * change, 5).argmin(0, keepdim=True)
+        fits = ((change > 0) * (found < _FITS * box_mean(change, 3))).float()
         if r:
             fits = fits * (box_mean((near - outer)[_HALF].abs_(), 3) > _CHANGED)
-        both.append(((number == numbers) * fits).float())
-    certain = box_most(both[0], 3) * box_most(_at(both[1], half), 3)
+        # Where two shifts explain a place and leave as much elsewhere, none acts.
+        shared = torch.einsum("khw,lhw->kl", fits, _TIE * fits * change)
+        ties = (left - left[:, None]).abs() < shared
+        rivals = (ties.fill_diagonal_(False)[:, :, None, None] * fits).amax(1)
+        both.append((number == numbers) * fits * (1 - rivals))
+    certain = box_most(both[0], 3) * box_most(_at(both[1], moves // 2), 3)
     certain = box_most(_least(certain, 3), 3)
     bends = []
     for way, r, steps, errors in others:
-        fits = ((errors < _INSIDE) * certain).flatten(2).sum(2)
-        best = fits.argmax(0)[None, :, None]
-        step = steps.gather(0, best.expand(-1, -1, 2))[0]
-        bends.append(way * (step * (way / r) - moves) * (2 / (1 + r)))
+        best = ((errors < _INSIDE) * certain).sum((2, 3)).argmax(0)[None, :, None]
+        step = steps.gather(0, best.expand(-1, -1, 2))[0] * (way / r)
+        bends.append(way * (step - moves) * (2 / (1 + r)))
     return certain, torch.stack(bends).mean(0)
+
+
+def _unexplained(change: Tensor, moves: Tensor, misfits: Tensor) -> Tensor:
+    """Return how much of the change in x0 and x1 each shift leaves unexplained, (K,).
+
+    What leaves the picture, or comes into it, is explained.
+    """
+    sides = torch.cat((misfits, _at(misfits, -(moves // 2), 0.0)))
+    misses = box_mean(sides * (sides <= 1), 5) >= _FITS * box_mean(change, 5)
+    return (change * misses).view(2, len(moves), -1).sum((0, 2))
 
 
 def _explained(change: Tensor, missed: Tensor, covered: Tensor, cell: int) -> Tensor:
@@ -275,14 +299,17 @@ def _moved(new: Tensor, x0: Tensor, x1: Tensor, found: Shifts, time: float) -> T
             (x1, found.end, found.ground + back),
         )
     )
+    # What both frames show at a place stands still there, or moves as the ground.
+    still = box_mean((first - second)[:-1].abs().amax(0, keepdim=True), 3) < _CHANGED
+    new = torch.where(still, torch.lerp(first[:-1], second[:-1], time), new)
     new = torch.lerp(new, second[:-1], first[-1:] * (1 - second[-1:]))
     new = torch.lerp(new, first[:-1], second[-1:] * (1 - first[-1:]))
     ways = found.moves * time + found.bends * (time * (time - 1) / 2)
     levels = _at(found.levels.float(), -ways.round().long())
     count = len(levels) + 1
     # What is certain covers what is not; otherwise a weaker shift covers a stronger one.
-    ranks = levels * count + torch.arange(1, count, device=new.device)[:, None, None]
-    ranks *= levels + found.changed > 1.5
+    order = torch.arange(1, count, device=new.device)[:, None, None]
+    ranks = (levels * count + order) * (levels + found.changed > 1.5)
     own = ranks.amax(0)
     weight = box_mean((own > 0).float()[None], 3)
     # What is beside a part is moved as the part.
@@ -294,24 +321,9 @@ def _moved(new: Tensor, x0: Tensor, x1: Tensor, found: Shifts, time: float) -> T
         flow = F.pad(away.flip(1), (0, 0, 1, 0))[number].permute(2, 0, 1)
         grid = sampling_grid(flow[None], *number.shape)
         shown = share * (grid.abs().amax(3) <= 1 + _TINY)
-        colours += shown * _sampled(x, flow, grid)
+        colours += shown * sample(x, grid, "bicubic")[0]
         total += shown
     return torch.lerp(new, colours / total, weight * (total > 2 * _TINY))
-
-
-def _sampled(x: Tensor, flow: Tensor, grid: Tensor) -> Tensor:
-    """Sample a picture by cubic interpolation, (C, H, W)."""
-    if x.device.type != "cpu":
-        return sample(x, grid, "bicubic")[0]
-    import cv2  # imported here, because every command loads this module
-
-    # This takes a fraction of the time of ``sample`` on a CPU.
-    columns, rows = flow.numpy() + np.indices(flow.shape[1:], np.float32)[::-1]
-    picture = np.ascontiguousarray(x[0].permute(1, 2, 0).numpy())
-    shown = cv2.remap(
-        picture, columns, rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
-    return torch.from_numpy(shown).permute(2, 0, 1)
 
 
 def _at(x: Tensor, moves: Tensor, outside: float | None = None, step: int = 1) -> Tensor:

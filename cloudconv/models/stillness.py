@@ -55,8 +55,7 @@ class Stillness(NamedTuple):
             return least
         first, second = (sample(self.centres, grid) for grid in grids)
         # 1 where the pixels that the grids move stand still.
-        still_in_both = first.mul_(second)
-        weight = (squares * still_in_both).maximum(least)
+        weight = (squares * first.mul_(second)).maximum(least)
         marks = self.marks(squares, top)
         return weight if marks is None else weight.maximum(marks)
 

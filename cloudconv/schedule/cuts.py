@@ -266,8 +266,7 @@ def unlikeness(a: Thumbnail, b: Thumbnail) -> float:
     mirrored = a.structure.flip(1)
     best = unmatched([a.structure, moved, mirrored, a.structure.flip(0)], b.structure)
     rest = torch.minimum(best[0], best[1]).mean()
-    chance = best[2].mean()
-    inverted = best[3].mean()
+    chance, inverted = best[2:].mean((1, 2))
     # The mirror image of a symmetric picture, such as a figure in the middle of a flat
     # background, is no unrelated picture. The picture upside down therefore counts, too, by
     # half: in footage it differs about as much as the mirror image.

@@ -5,7 +5,8 @@ blobs in a row are as meaningful as it is unlikely that a rival of at least the 
 near to an even trajectory, and as like in shape and colour. Likeness counts at most as much
 as the trajectory. The best chain through each link is found by dynamic programming: its
 past is kept, its future is as long as the frames that have come. A link counts if few false
-ones are expected.
+ones are expected, and if no frame shows another blob that is equal to one of its ends:
+which of them it leads to is a guess then.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ Numbers = NDArray[np.int64]
 _AROUND = 10  # circles across the width: where rivals are counted
 _FALSE = 1e-5  # expected false links of a pair of frames
 _ALIKE = 1 / 3  # common part of the mattes of both ends
+_EQUAL = 0.75  # the same of two mattes in one frame: their links are a guess
 _SPREAD = 1.3  # at the better end: more is a part, or overlaps itself
 _LOOKS = 7  # independent chances that make up the likeness of two blobs
 
@@ -58,8 +60,7 @@ def _step(
     squares = np.square(_centres(second)[None] - _centres(first)[:, None]).sum(2)
     # An object moves by more than its own size, or its mattes lack what overlaps.
     areas = np.add.outer([p.area for p in first], [q.area for q in second]) / 2
-    fits = (squares >= areas) & (squares <= farthest**2)
-    ends = np.argwhere(fits)
+    ends = np.argwhere((squares >= areas) & (squares <= farthest**2))
     likeness = np.full(len(ends), np.nan)
     none = np.zeros(0, int)
     bends = none, none, np.zeros(0)
@@ -94,7 +95,6 @@ class Trajectories:
             links, nexts, gains = later.bends
             future, following = _best(len(later.ends), links, nexts, future[nexts] + gains)
         step = self._steps[1]
-        gaps = [each.gap for each in self._steps]
         first, second = (self._frames[k] for k in (1, 2))
         weights = np.array([min(first[i].weight, second[j].weight) for i, j in step.ends])
         tests = len(weights) - np.searchsorted(np.sort(weights), weights)
@@ -104,13 +104,15 @@ class Trajectories:
             i, j = step.ends[link]
             before = self._beside(0, 0, step.past[link])
             after = self._beside(2, 1, following[link])
-            row = [blob for blob in (before, first[i], second[j], after) if blob]
             ends = first[i], second[j]
-            is_whole = min(blob.spread for blob in ends) < _SPREAD
-            is_like = step.likeness[link] > _ALIKE
-            if is_whole and is_like and not taken.intersection(ends):
+            fits = min(blob.spread for blob in ends) < _SPREAD and not (
+                taken.intersection(ends) or _has_equal(first, i) or _has_equal(second, j)
+            )
+            if fits and step.likeness[link] > _ALIKE:
                 taken.update(ends)
-                places = [blob.matte.centre for blob in row]
+                row = (before, *ends, after)
+                places = [blob.matte.centre for blob in row if blob]
+                gaps = [each.gap for each in self._steps]
                 beside = getattr(before, "matte", None), getattr(after, "matte", None)
                 yield FastObject(
                     ends=(ends[0].matte, ends[1].matte),
@@ -124,8 +126,7 @@ class Trajectories:
         """Return the blob at an end of a link in a step; None for no link, which is -1."""
         if link < 0:
             return None
-        number = int(self._steps[step].ends[link, end])
-        return self._frames[step + end][number]
+        return self._frames[step + end][int(self._steps[step].ends[link, end])]
 
     def _bends(self, last: _Step, step: _Step) -> tuple[Numbers, Numbers, Doubles]:
         """Return the pairs of links that meet in a blob, and the score of each."""
@@ -160,6 +161,12 @@ class Trajectories:
         around = self._width / _AROUND
         rivals = (apart < around) & (weights[None] >= weights[:, None])
         return rivals.sum(1) / around**2  # type: ignore[no-any-return]
+
+
+def _has_equal(blobs: Sequence[Blob], number: int) -> bool:
+    """Return whether a frame shows another blob that one may be taken for."""
+    matte = blobs[number].matte
+    return any(_common(matte, x.matte) > _EQUAL for x in blobs if x.matte is not matte)
 
 
 def _compare(

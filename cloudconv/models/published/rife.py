@@ -173,8 +173,7 @@ class Estimates:
         summed.
         """
         flows = estimate[:, :FLOWS] * factor
-        rest = estimate[:, FLOWS : self._summed]
-        change = resize(torch.cat((flows, rest), 1), factor)
+        change = resize(torch.cat((flows, estimate[:, FLOWS : self._summed]), 1), factor)
         self._total = change + self._total
         self._others = estimate[:, self._summed :]
         self._factor = factor
