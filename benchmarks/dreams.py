@@ -38,6 +38,7 @@ from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Composed, Options
 from cloudconv.dreaming.methods.modes import method
+from cloudconv.dreaming.rehearsal import Rehearsal
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Vitals, VitalsMeter
 from cloudconv.images import picture_from, small_copy, tensor_of
@@ -103,7 +104,10 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
     mode = options.mode
     why = "asked for"
     if mode == "auto":
-        choice = choose(material)
+        asked = Options(options.frames, options.seed)
+        choice = choose(
+            material, lambda name: Rehearsal(method(name), material, asked).made()
+        )
         mode, why = choice.mode, choice.why
     spec = method(mode)
     result = spec.dream(material, Options(options.frames, options.seed))

@@ -16,6 +16,7 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ import cv2
 import torch
 
 from cloudconv.dreaming.auto import choose
+from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Jump, Options
 from cloudconv.dreaming.methods.modes import method
 from cloudconv.dreaming.methods.texture import texture
+from cloudconv.dreaming.rehearsal import Rehearsal
 from cloudconv.dreaming.vitals.features import Features, FilmFeatures
 from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
 from cloudconv.jobs.extend.ending import gather_material
@@ -150,6 +153,11 @@ def named_spans(small: Path) -> set[range]:
     return meter.named
 
 
+def rehearsed(material: Material, asked: Options, mode: str) -> Rehearsal:
+    """Return the finished rehearsal of a mode."""
+    return Rehearsal(method(mode), material, asked).made()
+
+
 def count_choices(entries: list[dict[str, Any]], folder: Path, *, verbose: bool) -> None:
     """Print what ``auto`` takes, where the eye prefers one of two modes."""
     right: dict[str, list[bool]] = defaultdict(list)
@@ -157,7 +165,9 @@ def count_choices(entries: list[dict[str, Any]], folder: Path, *, verbose: bool)
         eye = entry.get("preferred")
         if not entry["auto"] or eye in (None, "alike"):
             continue
-        chosen = choose(gather_material(probe(small_clip(entry["clip"], folder))))
+        material = gather_material(probe(small_clip(entry["clip"], folder)))
+        asked = Options(round(SECONDS / material.step))
+        chosen = choose(material, partial(rehearsed, material, asked))
         right[entry["half"]].append(chosen.mode == eye)
         if verbose or chosen.mode != eye:
             print(f"{entry['half']} {entry['clip']}: eye {eye}, {chosen.why}", flush=True)

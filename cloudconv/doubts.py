@@ -27,7 +27,7 @@ from cloudconv.images import (
     Floats,
     reduced,
 )
-from cloudconv.messages import counted, listed, plural
+from cloudconv.messages import listed, plural
 
 PLACES = 40
 """Number of places along the longer side of a picture."""
@@ -61,19 +61,6 @@ GRADES = tuple(Grade)
 def grade_of(size: float) -> Grade:
     """Return the grade of a doubt by its size."""
     return GRADES[sum(size >= least for least in (_SEEN, SPOILS))]
-
-
-def verdict_of(doubts: Iterable[tuple[Grade, str]]) -> str:
-    """Return a verdict on a whole film by the grades of its doubts and clauses about them.
-
-    "good", "look at 3 places", or "spoiled: " with the first clause that spoils it.
-    """
-    graded = list(doubts)
-    spoils = [clause for grade, clause in graded if grade is Grade.SPOILS]
-    if spoils:
-        return f"spoiled: {spoils[0]}"
-    seen = sum(grade is Grade.SEEN for grade, _ in graded)
-    return f"look at {counted(seen, 'place')}" if seen else "good"
 
 
 class Box(NamedTuple):

@@ -11,13 +11,11 @@ from cloudconv import doubts
 from cloudconv.doubts import (
     GRADES,
     Box,
-    Grade,
     box_of,
     doubled,
     grade_of,
     size_of,
     unexplained,
-    verdict_of,
 )
 
 
@@ -63,21 +61,6 @@ def test_a_larger_part_and_more_levels_have_a_larger_size():
     larger = np.zeros_like(levels)
     larger[:6, :4] = 20
     assert size_of(levels) < size_of(larger) < size_of(2 * larger)
-
-
-@pytest.mark.parametrize(
-    ("grades", "said"),
-    [
-        ([], "good"),
-        (["hardly seen"], "good"),
-        (["seen"], "look at 1 place"),
-        (["seen", "hardly seen", "seen"], "look at 2 places"),
-        (["seen", "spoils it"], "spoiled: clause 1"),
-    ],
-)
-def test_the_verdict_is_that_of_the_worst_grade(grades, said):
-    graded = [(Grade(grade), f"clause {k}") for k, grade in enumerate(grades)]
-    assert verdict_of(graded) == said
 
 
 def test_a_box_has_whole_pixels_inside_the_picture():

@@ -406,7 +406,7 @@ def dream(console: Console, source: _In, out: _Out = None, **options: Any) -> No
         return ", ".join(vitals.failed.values())
 
     def summary(result: DreamResult) -> list[str]:
-        return _video(result, f"{result.why.removesuffix('.')}{result.headline}")
+        return _video(result, result.headline)
 
     def shown(result: PreviewResult) -> list[str]:
         return [f"{result.preview}: {result.summary}; took {clock(result.wall_seconds)}"]

@@ -1,21 +1,20 @@
 """The mode that ``auto`` chooses for a material."""
 
-from math import inf, isinf
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
-from cloudconv.doubts import SPOILS, Grade
 from cloudconv.dreaming import auto
-from cloudconv.dreaming.auto import FRAMES, Trial, choose, wind_of
-from cloudconv.dreaming.methods.base import Composed, DreamFrame
+from cloudconv.dreaming.auto import better_mode, choose, wind_of
+from cloudconv.dreaming.methods.base import Composed, DreamFrame, Options
 from cloudconv.dreaming.methods.modes import MethodSpec, method
-from cloudconv.dreaming.vitals.vitals import Fault
+from cloudconv.dreaming.rehearsal import Rehearsal
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.reading.probe import probe
-from tests.helpers.dreams import ball, clouds, material
+from tests.helpers.dreams import ball, chosen, clouds, material
 
 
 def crossing(count):
@@ -87,12 +86,14 @@ SOLID = {
 @pytest.mark.full
 @pytest.mark.parametrize("kind", SOLID)
 def test_solid_objects_are_never_cut_apart(kind):
-    assert choose(material(SOLID[kind]())).mode in {"texture", "flow"}
+    assert chosen(material(SOLID[kind]())).mode in {"texture", "flow"}
 
 
 def test_short_clips_give_no_collage():
-    chosen = choose(material(clouds(40)))
-    assert chosen == ("texture", "texture: 40 frames are too few for a collage.")
+    assert chosen(material(clouds(40))) == (
+        "texture",
+        "40 frames, too few for a collage",
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,99 +101,80 @@ def test_short_clips_give_no_collage():
     [
         (clouds(1), "a single picture"),
         (clouds(1) * 30, "nothing moves"),
-        (clouds(7), "7 frames are too few"),
+        (clouds(7), "only 7 frames"),
     ],
 )
 def test_stills_and_very_short_clips_give_a_flow(pictures, why):
-    chosen = choose(material(pictures))
-    assert chosen.mode == "flow"
-    assert why in chosen.why
+    choice = chosen(material(pictures))
+    assert choice.mode == "flow"
+    assert why in choice.why
 
 
-FAULTS = [[], *([Fault(2, "appears", one, SPOILS * k / 2)] for k, one in enumerate(Grade))]
-"""The faults of a trial of each grade, from none."""
-
-
-def chosen_of(monkeypatch, trials, *, torn="", uneven=""):
-    """Return the choice for a clip whose trials show so much, and a fault of a grade."""
-    results = {
-        mode: Trial(visible, mode, FAULTS[grade + 1])
-        for mode, (visible, grade) in trials.items()
-    }
-    monkeypatch.setattr(auto, "tried", lambda spec, *_: results[spec.name])
-    monkeypatch.setattr(auto, "torn_by_collage", lambda _: torn)
-    monkeypatch.setattr(auto, "uneven", lambda _: uneven)
-    return choose(material(clouds(60)))
+def rehearsed(ranks):
+    """Return a function that returns rehearsals of given grades, and how visible."""
+    return lambda mode: SimpleNamespace(
+        worst=ranks[mode][0], rank=ranks[mode], spec=method(mode)
+    )
 
 
 @pytest.mark.parametrize(
-    ("trials", "mode"),
+    ("ranks", "mode"),
     [
-        ({"collage": (0, -1)}, "collage"),
-        ({"collage": (1, 1), "texture": (2, 1)}, "collage"),
-        ({"collage": (3, 1), "texture": (0, -1)}, "texture"),
-        ({"collage": (inf, 1), "texture": (5, 2)}, "texture"),
+        # A texture need not be rehearsed where a collage has no fault.
+        ({"collage": (-1, 0)}, "collage"),
+        ({"collage": (1, 1), "texture": (1, 2)}, "collage"),
+        ({"collage": (1, 3), "texture": (-1, 0)}, "texture"),
+        ({"collage": (2, 1), "texture": (1, 5)}, "texture"),
     ],
 )
-def test_the_mode_of_a_sky_with_a_wind_is_the_one_with_less_visible_faults(
-    monkeypatch, trials, mode
+def test_the_mode_of_a_sky_with_a_wind_is_the_better_rehearsal(monkeypatch, ranks, mode):
+    monkeypatch.setattr(auto, "torn_by_collage", lambda _: "")
+    choice = choose(material(clouds(60)), rehearsed(ranks))
+    assert choice == (mode, "a steady wind")
+
+
+def test_what_no_wind_carries_plays_again_whatever_is_wrong(monkeypatch):
+    monkeypatch.setattr(auto, "torn_by_collage", lambda _: "no wind")
+    choice = choose(material(clouds(60)), rehearsed({}))
+    assert choice == ("texture", "no wind")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "torn", "made", "ranks", "better"),
+    [
+        (clouds(60), "", "flow", {"collage": (0, 2), "texture": (0, 1)}, "texture"),
+        (clouds(60), "", "texture", {"collage": (0, 2)}, "collage"),
+        (clouds(60), "", "texture", {"collage": (2, 2)}, None),
+        (clouds(60), "torn", "texture", {}, None),
+        (clouds(60), "torn", "collage", {"texture": (1, 1)}, "texture"),
+        (clouds(40), "", "texture", {}, None),
+        (clouds(1) * 60, "", "texture", {}, None),
+    ],
+)
+def test_no_flow_and_no_collage_that_tears_is_advised(
+    monkeypatch, pictures, torn, made, ranks, better
 ):
-    chosen = chosen_of(monkeypatch, trials)
-    assert chosen.mode == mode
-    assert f"{mode} shows" in chosen.why
-
-
-@pytest.mark.parametrize(
-    ("trials", "mode"),
-    [
-        ({"texture": (0, -1)}, "texture"),
-        ({"texture": (2, 0), "flow": (1, 0)}, "flow"),
-        ({"texture": (9, 2), "flow": (inf, 1), "collage": (0, -1)}, "collage"),
-        ({"texture": (9, 2), "flow": (5, 1), "collage": (2, 1)}, "flow"),
-    ],
-)
-def test_a_sky_without_a_wind_plays_again_or_moves_in_its_place(monkeypatch, trials, mode):
-    chosen = chosen_of(monkeypatch, trials, uneven="the wind is slow")
-    assert chosen.mode == mode
-    assert chosen.why.startswith(f"{mode}: the wind is slow; in a trial")
-
-
-@pytest.mark.parametrize(
-    ("trials", "mode"),
-    [
-        ({"texture": (3, 1)}, "texture"),
-        ({"texture": (9, 2), "flow": (5, 1)}, "flow"),
-        ({"texture": (9, 2), "flow": (5, 2)}, "texture"),
-        ({"texture": (9, 2), "flow": (inf, 1)}, "texture"),
-    ],
-)
-def test_what_moves_without_a_wind_plays_again_unless_spoiled(monkeypatch, trials, mode):
-    assert chosen_of(monkeypatch, trials, torn="no wind").mode == mode
-
-
-def test_a_choice_names_what_the_trials_show(monkeypatch):
-    chosen = chosen_of(monkeypatch, {"collage": (9, 2), "texture": (0, -1)})
-    trial = f"in a trial of {FRAMES} small frames, in collage spoils it"
-    assert chosen.why == f"texture: {trial}; texture shows no fault."
+    monkeypatch.setattr(auto, "torn_by_collage", lambda _: torn)
+    spoiled = SimpleNamespace(material=material(pictures), spec=method(made), worst=2)
+    assert better_mode(spoiled, rehearsed(ranks)) == better
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("moved", [6, FRAMES])
-def test_land_slides_in_a_trial_if_it_does_so_for_long(moved):
-    sliding = clouds(60 + FRAMES, (160, 120))
+def test_land_that_slides_spoils_a_rehearsal():
+    sliding = clouds(210, (160, 120))
     wall = np.random.default_rng(0).integers(0, 255, (40, 160, 3), np.uint8)
     wall = cv2.GaussianBlur(wall, (0, 0), 1.5)
     for number, picture in enumerate(sliding):
-        picture[80:] = np.roll(wall, 2 * min(max(number - 60, 0), moved), 1)
+        picture[80:] = np.roll(wall, 2 * max(number - 60, 0), 1)
 
     def dream(_material, _options):
         for picture in sliding[60:]:
             yield DreamFrame.made(np.float32(picture) / 255, Composed())
 
     spec = MethodSpec("collage", 8, dream, needs_wind=True)
-    trial = auto.tried(spec, material(sliding[:60]), 0)
-    assert "slides" in {fault.vital for fault in trial.faults}
-    assert isinf(trial.visible) is (moved == FRAMES)
+    made = Rehearsal(spec, material(sliding[:60]), Options(150)).made()
+    assert "slides" in {fault.vital for fault in made.meter.faults}
+    assert made.worst == 2
 
 
 def swaying(count=60):
@@ -206,7 +188,7 @@ def test_motion_without_a_direction_gives_a_texture():
     """New footage of a collage comes with the wind; there is none."""
     result = material(swaying())
     assert wind_of(result.reduced()) < 0.3
-    assert choose(result).why.startswith("texture: no steady wind explains what moves")
+    assert chosen(result) == ("texture", "no steady wind")
     assert wind_of(material(clouds(60)).reduced()) > 0.8
 
 
@@ -224,13 +206,13 @@ def followed(count=60):
 def test_a_thing_that_the_camera_follows_is_not_torn_by_a_collage():
     result = material(followed())
     assert wind_of(result.reduced()) < 0.5
-    assert choose(result).mode == "texture"
+    assert chosen(result).mode == "texture"
 
 
 @pytest.mark.full
 def test_a_choice_depends_on_nothing_but_clip_and_seed():
     pictures = ball(30)
-    assert choose(material(pictures), 3) == choose(material(pictures), 3)
+    assert chosen(material(pictures), 3) == chosen(material(pictures), 3)
 
 
 def test_noise_on_a_still_counts_as_no_motion():
@@ -240,15 +222,13 @@ def test_noise_on_a_still_counts_as_no_motion():
         np.uint8(np.clip(still + random.integers(-1, 2, still.shape), 0, 255))
         for _ in range(20)
     ]
-    assert choose(material(noisy)).mode == "flow"
+    assert chosen(material(noisy)).mode == "flow"
 
 
 @pytest.mark.full
 def test_the_example_of_the_readme_becomes_a_collage():
     example = Path(__file__).parents[2] / "examples" / "clouds.mp4"
-    chosen = choose(gather_material(probe(example)))
-    assert chosen.mode == "collage"
-    assert chosen.why.startswith(f"collage: in a trial of {FRAMES} small frames, ")
+    assert chosen(gather_material(probe(example))).mode == "collage"
 
 
 def flames(count=90):
@@ -261,12 +241,9 @@ def flames(count=90):
     return pictures
 
 
-def test_a_fire_does_not_become_a_flow(monkeypatch):
+def test_a_fire_that_becomes_hard_is_a_fault():
     """Motion explains little of a fire, so the picture that moves becomes hard."""
     film = material(flames())
-    trial = auto.tried(method("flow"), film, 0)
-    assert any("becomes hard" in fault.text for fault in trial.faults)
-    assert {fault.grade for fault in trial.faults} != {"hardly seen"}
-    monkeypatch.setattr(auto, "torn_by_collage", lambda _: "")
-    monkeypatch.setattr(auto, "uneven", lambda _: "no wind")
-    assert choose(film).mode == "texture"
+    faults = Rehearsal(method("flow"), film, Options(150)).made().meter.faults
+    assert any("becomes hard" in fault.text for fault in faults)
+    assert {fault.grade for fault in faults} != {"hardly seen"}

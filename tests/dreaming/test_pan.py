@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.material.pan import view_of
 from cloudconv.dreaming.material.wind import mean_flow
 from cloudconv.dreaming.methods.base import Options
@@ -16,7 +15,7 @@ from cloudconv.dreaming.methods.collage import collage
 from cloudconv.images import picture_of, small_copy, tensor_of
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.reading.probe import probe
-from tests.helpers.dreams import clouds, lost_land, material, tensor, tensors
+from tests.helpers.dreams import chosen, clouds, lost_land, material, tensor, tensors
 from tests.helpers.tiers import first_full
 
 CLIP = Path(__file__).parents[2] / "examples" / "clouds.mp4"
@@ -103,7 +102,7 @@ def test_a_hill_that_enters_with_a_pan_is_land_and_the_sky_above_is_not():
 def test_a_camera_that_rises_over_land_leads_to_no_collage(speed):
     source = material(panned(speed, rise=0.2))
     assert source.views.path is None
-    assert choose(source).mode == "texture"
+    assert chosen(source).mode == "texture"
 
 
 @pytest.mark.parametrize("count", [1, 30])

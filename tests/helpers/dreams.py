@@ -13,8 +13,11 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Composed, Jump, Origin
+from cloudconv.dreaming.methods.base import Composed, Jump, Options, Origin
+from cloudconv.dreaming.methods.modes import method
+from cloudconv.dreaming.rehearsal import Rehearsal
 from cloudconv.dreaming.vitals.features import FilmFeatures
 from cloudconv.dreaming.vitals.vitals import WINDOW, Vitals, VitalsMeter
 from cloudconv.images import Floats, picture_from, small_copy, tensor_of
@@ -203,3 +206,12 @@ def vitals_of(
 def pasted() -> Jump:
     """Return the origin of a picture of a jump whose middle was judged long before."""
     return Jump(0, None, 0.5, start=-1000, length=1)
+
+
+def chosen(source, seed=0):
+    """Return the choice for a material by rehearsals of 150 frames."""
+
+    def rehearse(mode):
+        return Rehearsal(method(mode), source, Options(150, seed)).made()
+
+    return choose(source, rehearse)

@@ -25,7 +25,7 @@ class MethodSpec:
     nominally in [0, 1] and not clamped. The first follows by one ``material.step``. The
     same material, options and machine give the same frames. Memory does not grow with their
     number. ``options``: the names of the :class:`Options` that a user may give. ``note``:
-    a sentence for the user about the dream. ``network``: the model that makes pictures, if
+    words for the user about the dream. ``network``: the model that makes pictures, if
     the user does not name one; empty without one. ``needs_wind``: footage comes in along
     the motion of the clip. ``exits``: returns where the dream may leave the film before its
     end, in points before the last one, at most so many; None if it may not.
@@ -63,7 +63,7 @@ def _composed(
 METHODS = (
     MethodSpec("collage", 8, collage, needs_wind=True),
     MethodSpec("texture", 2, texture, network=NETWORK, exits=exits),
-    MethodSpec("flow", 1, _composed(flow), ("wind",), "The picture returns in a cycle."),
+    MethodSpec("flow", 1, _composed(flow), ("wind",), "the picture returns in a cycle"),
     MethodSpec("rollout", 1, _composed(rollout), ("model",)),
 )
 

@@ -70,7 +70,7 @@ def exits(material: Material, most: int) -> list[int]:
     They are one of each of six parts of the last ``most`` points: the one that looks most
     like another.
     """
-    jumps = material.once(_jumps)
+    jumps = material.original.once(_jumps)
     last = len(material) - 1
     unlike = [jumps.entries(last - before).min() for before in range(most + 1)]
     parts = [part.tolist() for part in np.array_split(range(1, most + 1), _EXITS)]
@@ -118,10 +118,12 @@ class _Clip:
         self._network = registry.shared(NETWORK, str(options.device), options.dtype)
         scales = [s for s in SCALES if s <= 1 and s * max(material.size) <= LONGEST_SIDE]
         self._scale = max(scales, default=min(SCALES))
-        wind = material.once(_wind)
-        self._own = material.once(_own)
+        # The plan depends on the original material, also in a dream of small pictures.
+        self._plan = material.original
+        wind = self._plan.once(_wind)
+        self._own = self._plan.once(_own)
         self._points = Points(resized_flow(wind, self._own.shape))
-        self._jumps = material.once(_jumps)
+        self._jumps = self._plan.once(_jumps)
         self._slow = round(_SLOW / float(material.step)) * bool(wind.any())
         # The latest changes, and the pictures of jumps, which may come again.
         self._change = lru_cache(self._made_change)
@@ -130,7 +132,7 @@ class _Clip:
     def shots(self) -> Iterator[_Shot]:
         """Yield the shots of the dream in their order."""
         home: Any = self._options.loop_to
-        for stay in walk(self._jumps, self._material, self._options):
+        for stay in walk(self._jumps, self._plan, self._options):
             if stay.is_home:
                 yield _Shot(stay, lambda _: home, lambda _: 0)
             elif stay.jump is None:
@@ -222,7 +224,7 @@ class _Clip:
         return count, seam
 
     def _small(self, number: int) -> Floats:
-        return _thumb(self._material.glance(self._inside(number)))
+        return _thumb(self._plan.glance(self._inside(number)))
 
     def joined(self, before: _Shot, now: _Shot, time: int) -> DreamFrame:
         """Return the frame of a time, between two shots if the later one has just begun."""

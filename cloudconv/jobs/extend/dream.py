@@ -11,34 +11,28 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import Any
 
 import torch
 
 from cloudconv.doubts import Grade, kinds_of
-from cloudconv.dreaming.auto import (
-    ModeChoice,
-    better_mode,
-    choose,
-    torn_by_collage,
-    uneven,
-)
+from cloudconv.dreaming.auto import ModeChoice, better_mode, choose, torn_by_collage
 from cloudconv.dreaming.heard import Listener
-from cloudconv.dreaming.leaving import earlier_exit
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import DreamFrame, Filmed, Jump, Options
-from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
-from cloudconv.dreaming.vitals.features import FilmFeatures
-from cloudconv.dreaming.vitals.vitals import Fault, VitalsMeter
+from cloudconv.dreaming.methods.modes import METHODS, method
+from cloudconv.dreaming.rehearsal import Rehearsal, Rehearse
+from cloudconv.dreaming.vitals.features import WINDOW
+from cloudconv.dreaming.vitals.vitals import Fault
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, Warnings, reporting
 from cloudconv.images import picture_of, tensor_of
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend import preview
 from cloudconv.jobs.extend.ending import gather_material, last_scene
-from cloudconv.jobs.extend.faults import as_json, said, verdict_of
+from cloudconv.jobs.extend.faults import as_json, verdict_of
 from cloudconv.jobs.extend.plan import (
     ExtendPlan,
     ExtendResult,
@@ -55,6 +49,7 @@ from cloudconv.jobs.reports import (
     places_page,
 )
 from cloudconv.media.frames.frame import Frame
+from cloudconv.media.reading.source import Source
 from cloudconv.media.sound.edits import EditList
 from cloudconv.media.writing.output import claim
 from cloudconv.messages import counted, flag, listed
@@ -65,7 +60,7 @@ from cloudconv.settings.extend import AUTO
 _LOOK = 20  # least number of frames between two measurements
 
 _VIEWS = ("before", "here", "after")
-_LESS = "where the next jump is seen less"
+_EARLY = "before the film's end, where a jump is seen less"
 _EARLIER = 1  # seconds of sound before the material that may be heard in fades
 
 DreamPlan = ExtendPlan[DreamSettings]
@@ -87,7 +82,7 @@ class DreamResult(ExtendResult):
     ``faults`` has the time of each fault in seconds of the output, its vital, a text for
     viewers, the grade, and the box: x, y, width and height in pixels. ``verdict`` is about
     all of them. ``advice`` is what to try if a viewer sees a fault, or says that no mode is
-    right for a film whose dream is spoiled; None if a trial found nothing better.
+    right for a film whose dream is spoiled; None if no rehearsal is better.
     """
 
     mode: str
@@ -110,16 +105,14 @@ class DreamResult(ExtendResult):
 
     @property
     def headline(self) -> str:
-        """Return clauses about the new frames."""
-        clauses = [said(self.verdict, self.faults), *filter(None, [self.advice])]
+        """Return the mode and the verdict on the new frames, and what else to know."""
+        clauses = [f"{self.mode} ({self.why}): {self.verdict}", self.advice or ""]
         if self.repeats_every is not None:
-            every = f"repeats every {self.repeats_every:.1f} s"
-            clauses.append(f"{every}: a longer clip repeats less often")
+            clauses.append(f"repeats every {self.repeats_every:.1f} s")
         if self.sound_encoded:
-            clauses.append(
-                f"the whole sound is encoded again ({listed(self.sound_encoded, 'and')})"
-            )
-        return "".join(f"; {clause}" for clause in clauses)
+            codecs = listed(self.sound_encoded, "and")
+            clauses.append(f"the whole sound is encoded again ({codecs})")
+        return "; ".join(filter(None, clauses))
 
 
 def decide(settings: DreamSettings) -> DreamPlan | preview.PreviewPlan:
@@ -145,71 +138,68 @@ def foresee(plan: DreamPlan | preview.PreviewPlan) -> Iterator[dict[str, str]]:
     """Yield the mode of a dream, with the reason, as the run chooses the mode."""
     if not isinstance(plan, preview.PreviewPlan):
         with enough_memory(plan.device, plan.info):
-            yield {"mode": str(_resolve(plan).plan.own["why"])}
+            own = _resolve(plan).plan.own
+            yield {"mode": f"{own['mode']} ({own['why']})"}
 
 
 @dataclass
 class _Dream:
-    """A dream of a film.
+    """A dream of a film, which follows its rehearsal.
 
-    ``meter``: the measurement of the frames, once they are made. ``advice``: what to try,
-    when all are made, see :class:`DreamResult`. ``jumps``: those so far, by the number of
-    the first picture.
+    ``rehearse``: rehearses another mode. ``advice``: what to try, when all frames are made,
+    see :class:`DreamResult`. ``jumps``: those so far, by the number of the first picture.
     """
 
     plan: DreamPlan
-    material: Material
-    spec: MethodSpec
-    options: Options
-    meter: VitalsMeter = field(init=False)
+    rehearsal: Rehearsal
+    rehearse: Rehearse
     advice: str | None = None
     jumps: dict[int, Jump] = field(default_factory=dict)
 
+    @property
+    def material(self) -> Material:
+        """Return what the dream is made of."""
+        return self.rehearsal.material
+
     @torch.inference_mode()
-    def frames(
-        self, film: FilmFeatures, glimpses: Glimpses | None, first: Frame | None
-    ) -> Iterator[NewFrame]:
-        """Make and judge the new frames, which follow the output's ``first`` one."""
+    def frames(self, glimpses: Glimpses | None, _: Frame | None) -> Iterator[NewFrame]:
+        """Make the new frames, and judge those that the rehearsal has not judged."""
         plan = self.plan
-        options = self.options
-        if options.loop and first is not None:
-            options = replace(options, loop_to=picture_of(first))
+        meter = self.rehearsal.meter
         every = max(_LOOK, round(1 / plan.step))
         with enough_memory(plan.device, plan.info):
-            self.meter, dream = self.spec.judged(film, options)
-            meter = self.meter
-            for frame, small, window in islice(dream, plan.new_frames):
-                is_due = window is not None or meter.seen % every == 0
+            dream = self.rehearsal.spec.dream(self.material, self.rehearsal.options)
+            for number, frame in enumerate(islice(dream, plan.new_frames), 1):
+                small = frame.small(self.material)
+                if number > meter.seen:
+                    meter.push(small, frame.origin, frame.ghost)
+                is_due = number % every == 0 or number == plan.new_frames
                 if glimpses is not None:
                     glimpses.push(small)
                     if is_due:
                         glimpses.take(meter.faults)
                 if isinstance(frame.origin, Jump):
                     self.jumps.setdefault(frame.origin.start, frame.origin)
+                row = meter.rows[(number - 1) // WINDOW]
                 yield NewFrame(
                     _frame(frame, self.material),
                     frame.origin,
-                    Measured("vitals", meter.rows[-1]) if is_due else None,
+                    Measured("vitals", row) if is_due else None,
                 )
             if meter.fails:
                 self.advice = self._better(meter.faults)
 
     def _better(self, faults: list[Fault]) -> str | None:
-        """Return what a trial finds better for a dream with faults that are seen."""
+        """Return what is better than a dream with faults that are seen."""
         cut = self.material.cut
         if cut is not None and "plain" in {fault.vital for fault in faults}:
             inside = float(cut - self.plan.info.timing.start)
             return f"try --at {inside:.3f}, where the scene before ends"
         spoils = any(fault.grade is Grade.SPOILS for fault in faults)
         if spoils or _requested(self.plan.settings) is not None:
-            better = better_mode(self.spec, self.material, self.options.seed, faults)
+            better = better_mode(self.rehearsal, self.rehearse)
             if better is not None:
-                return f"try --mode {better}, which shows less that is wrong in a trial"
-        search = partial(earlier_exit, self.spec, self.material, self.options)
-        found = None if self.plan.own["left_at"] else search(len(self.material) // 2)
-        if found is not None:
-            middle = found.last.time + found.last.duration / 2
-            return f"try --at {float(middle - self.plan.info.timing.start):.3f}, {_LESS}"
+                return f"--mode {better} is better"
         return "none of the modes is right for this film" if spoils else None
 
     def jumps_as_json(self, begins: Fraction | int) -> list[dict[str, float | None]]:
@@ -236,8 +226,8 @@ class _Dream:
             plan.begins + plan.new_frames * plan.step,
             times[0] - _EARLIER if self.material.cut is None else self.material.cut,
             plan.own["left_at"] and plan.info.timing.end,
-            seed=self.options.seed,
-            loops=self.options.loop,
+            seed=self.rehearsal.options.seed,
+            loops=self.rehearsal.options.loop,
         )
         return Listener(edit_list, times, plan.step)
 
@@ -252,40 +242,53 @@ def _resolve(plan: DreamPlan) -> _Dream:
         scene_cut=settings.scene_cut,
         threads=settings.threads,
     )
+    start, warnings = last_scene(material, info)
+    # No loop is possible if the output begins with another scene than the one that goes on.
+    loops = settings.loop and (settings.only_new or start is None)
+    shown = None
+    if loops and not settings.only_new:
+        with Source(info, threads=settings.threads) as source:
+            shown = picture_of(next(source.frames()))
+    asked = Options(replace(plan, step=material.step).new_frames, loop=loops, loop_to=shown)
+
+    @cache
+    def rehearse(mode: str) -> Rehearsal:
+        return extend.rehearsal_of(
+            settings, method(mode), plan.device, material, asked
+        ).made()
+
     requested = _requested(settings)
-    choice = requested or choose(material, settings.seed)
-    # The dreams of a trial refer to themselves: a search for cycles frees them.
-    gc.collect()
+    choice = requested or choose(material, rehearse)
     spec = method(choice.mode)
     count = len(material)
-    start, warnings = last_scene(material, info)
     if count < spec.least_frames:
         where = "to continue from" if start is None else "after its last cut"
         raise InputError(
             f"too-short-for-mode: {info.path} has {counted(count, 'frame')} {where}, and "
             f"the mode {spec.name} needs {spec.least_frames}: use the mode "
-            f"{choose(material).mode}."
+            f"{choose(material, rehearse).mode}."
         )
-    if requested is not None and spec.needs_wind:
-        torn = torn_by_collage(small := material.reduced()) or uneven(small)
-        if torn:
-            unfit = f"no-wind: The mode {spec.name} does not suit this clip: {torn}."
-            warnings.append(Warned(unfit))
-    # No loop is possible if the output begins with another scene than the one that goes on.
-    loops = settings.loop and (settings.only_new or start is None)
+    torn = torn_by_collage(material) if spec.needs_wind and requested else ""
+    if torn:
+        warnings.append(
+            Warned(f"no-wind: The mode {spec.name} does not suit this clip: {torn}.")
+        )
     if settings.loop and not loops:
-        apart = (
-            "loop-of-another-scene: The video begins with another scene, so the end cannot "
-            "lead into it: leave the source out with --only-new for a loop of the dream "
-            "alone."
+        warnings.append(
+            Warned(
+                "loop-of-another-scene: The video begins with another scene, so the end "
+                "cannot lead into it: leave the source out with --only-new for a loop of "
+                "the dream alone."
+            )
         )
-        warnings.append(Warned(apart))
-    options, found = extend.candidate(settings, spec, plan.device, material)
+    rehearsal = rehearse(spec.name)
+    # Rehearsals refer to themselves: a search for cycles frees those of other modes.
+    gc.collect()
     own = {
         "mode": spec.name,
-        "why": f"{choice.why} {spec.note}".rstrip(),
+        "why": ", ".join(filter(None, (choice.why, spec.note))),
         "model": settings.predictor if "model" in spec.options else None,
-        "precision": precision_name(options.dtype),
+        "precision": precision_name(rehearsal.options.dtype),
         "seed": settings.seed,
         "loop": loops,
         "material_frames": count,
@@ -293,15 +296,13 @@ def _resolve(plan: DreamPlan) -> _Dream:
         "cadence": material.cadence,
         "left_at": None,
     }
-    last = material.last if found is None else found.last
-    plan = plan.after(last, material.step, own, *warnings)
-    if found is not None:
-        ends = found.time - info.timing.start
-        earlier = f"{float(info.timing.end - found.time):.1f} s before its end"
-        why = f"{own['why']} The dream leaves the film {earlier}, {_LESS}."
-        plan = replace(plan, ends=ends, own=own | {"why": why, "left_at": float(ends)})
-    options = replace(options, frames=plan.new_frames, loop=loops)
-    return _Dream(plan, material, spec, options)
+    plan = plan.after(rehearsal.last, material.step, own, *warnings)
+    if rehearsal.ends is not None:
+        ends = rehearsal.ends - info.timing.start
+        early = f"{float(info.timing.end - rehearsal.ends):.1f} s {_EARLY}"
+        own |= {"why": f"{own['why']}, {early}", "left_at": float(ends)}
+        plan = replace(plan, ends=ends)
+    return _Dream(plan, rehearsal, rehearse)
 
 
 def _requested(settings: DreamSettings) -> ModeChoice | None:
@@ -310,18 +311,18 @@ def _requested(settings: DreamSettings) -> ModeChoice | None:
     The result is None if the mode is to be chosen.
     """
     spec = None if settings.mode == AUTO else method(settings.mode)
-    why = "the requested mode"
+    why = "requested"
     for name in settings.given:
         taker = next(other for other in METHODS if name in other.options)
         if spec is None:
             spec = taker
-            why = f"the mode that uses {' and '.join(settings.given)}"
+            why = f"uses {' and '.join(settings.given)}"
         if name not in spec.options:
             raise SettingsError(
                 f"option-of-other-mode: The mode {spec.name} does not use {flag(name)}: "
                 f"leave {flag(name)} out, or choose the mode {taker.name}."
             )
-    return None if spec is None else ModeChoice(spec.name, f"{spec.name}: {why}.")
+    return None if spec is None else ModeChoice(spec.name, why)
 
 
 @reporting
@@ -343,42 +344,41 @@ def run(warnings: Warnings, settings: DreamSettings) -> Job:
     with enough_memory(plan.device, plan.info):
         dream = _resolve(plan)
     plan = dream.plan
-    material = dream.material
+    meter = dream.rehearsal.meter
+    size = dream.material.size
     yield Progress("analysing", 50, 100, unit="%")
     with (
         claim(plan.output, overwrite=settings.overwrite),
         opened_report(settings) as report,
     ):
         warnings.add(*plan.warnings)
-        with torch.inference_mode():
-            film = FilmFeatures(material)
         yield Progress("analysing", 100, 100, unit="%")
         glimpses = None if report is None else Glimpses(plan.step, plan.info)
         listener = dream.listener()
-        frames = partial(dream.frames, film, glimpses)
+        frames = partial(dream.frames, glimpses)
         fields = yield from plan.write(frames, began, warnings, listener)
         begins = 0 if settings.only_new else plan.begins - plan.info.timing.start
         first = fields["source_frames"]
-        faults = as_json(dream.meter.faults, first, begins, plan.step, material.size)
+        faults = as_json(meter.faults, first, begins, plan.step, size)
         warnings.add(*(Warned(f"dream-fault: {k}.") for k in kinds_of(faults)))
         if report is not None and glimpses is not None:
-            worst = glimpses.take(dream.meter.faults, last=True)
-            entries = as_json(worst, first, begins, plan.step, material.size)
+            worst = glimpses.take(meter.faults, last=True)
+            entries = as_json(worst, first, begins, plan.step, size)
             shown = zip(entries, glimpses.of(worst), strict=True)
             page = places_page(
                 "dream",
                 plan.info,
-                said(verdict_of(faults), faults),
+                verdict_of(faults),
                 [entry | {"pictures": pictures} for entry, pictures in shown],
                 _VIEWS,
             )
             finish_report(report, settings, {PAGE: page})
         result = DreamResult(
             **fields,
-            vitals=[row.as_json() for row in dream.meter.rows],
-            limits=dream.meter.limits,
-            alive=not dream.meter.fails,
-            repeats_every=dream.meter.repeats_every,
+            vitals=dream.rehearsal.vitals(),
+            limits=meter.limits,
+            alive=not meter.fails,
+            repeats_every=meter.repeats_every,
             sound_encoded=[] if listener is None else sorted({*listener.edit_list.encoded}),
             jumps=dream.jumps_as_json(begins),
             faults=faults,

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from cloudconv import doubts
-from cloudconv.doubts import Entry
+from cloudconv.doubts import Entry, Grade
 from cloudconv.dreaming.vitals.vitals import Fault
-from cloudconv.messages import counted
+from cloudconv.messages import counted, listed, plural
+
+_NAMED = 4  # times of a verdict
 
 
 def as_json(
@@ -33,14 +35,18 @@ def as_json(
     ]
 
 
-def verdict_of(faults: list[Entry]) -> str:
-    """Return the verdict on a dream with these faults."""
-    clauses = (f"at output frame {doubts.place_of(each)} {each['text']}" for each in faults)
-    grades = (doubts.Grade(each["grade"]) for each in faults)
-    return doubts.verdict_of(zip(grades, clauses, strict=True))
+def verdict_of(faults: Sequence[Entry]) -> str:
+    """Return the verdict on a dream with these faults, which says each thing once.
 
-
-def said(verdict: str, faults: list[Entry]) -> str:
-    """Return the verdict with the number of faults that are hardly seen."""
-    few = sum(fault["grade"] == doubts.Grade.HARDLY for fault in faults)
-    return verdict + f", and {counted(few, 'place')} that hardly anyone sees" * bool(few)
+    It is "good", or about the places of the worst grade that a viewer sees.
+    """
+    seen = [fault for fault in faults if fault["grade"] != Grade.HARDLY]
+    if not seen:
+        return "good"
+    worst = [fault for fault in seen if fault["grade"] == Grade.SPOILS]
+    texts = listed(list(dict.fromkeys(fault["text"] for fault in worst or seen)), "and")
+    times = [f"{fault['time']:.1f}" for fault in worst or seen]
+    if worst:
+        return f"spoiled at {listed(times[:_NAMED], 'and')} s ({texts})"
+    places = f"{counted(len(times), 'place')} {plural(len(times), 'is', 'are')} seen"
+    return f"{places}, {'the first ' * (len(times) > 1)}at {times[0]} s ({texts})"

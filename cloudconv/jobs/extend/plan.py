@@ -14,10 +14,10 @@ from torch import Tensor
 
 from cloudconv import interrupts
 from cloudconv.dreaming.heard import Listener
-from cloudconv.dreaming.leaving import Exit, earlier_exit
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options, Origin
 from cloudconv.dreaming.methods.modes import MethodSpec
+from cloudconv.dreaming.rehearsal import Rehearsal, earlier_exit
 from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Event, Measured, Progress, Warned, Warnings
 from cloudconv.images import LEAST_SIDE
@@ -302,21 +302,28 @@ def network_of(spec: MethodSpec, settings: DreamSettings) -> ModelSpec | None:
     return registry.spec(spec.network, "interpolate") if spec.network else None
 
 
-def candidate(
-    settings: DreamSettings, spec: MethodSpec, device: torch.device, material: Material
-) -> tuple[Options, Exit | None]:
-    """Return the options of a dream in a mode, and where it leaves its film early."""
-    options = Options(
+def rehearsal_of(
+    settings: DreamSettings,
+    spec: MethodSpec,
+    device: torch.device,
+    material: Material,
+    options: Options,
+) -> Rehearsal:
+    """Return the rehearsal of a dream in a mode, which leaves its film as settings say.
+
+    ``options``: the length, and where a loop leads.
+    """
+    options = replace(
+        options,
         seed=settings.seed,
         wind=settings.direction,
         model=settings.predictor,
         device=device,
         dtype=choose_precision(settings.precision, device, network_of(spec, settings)),
     )
-    found = earlier_exit(spec, material, options) if settings.leaves_early else None
-    if found is not None:
-        options = replace(options, leaves=~found.before)
-    return options, found
+    if settings.leaves_early:
+        options = earlier_exit(spec, material, options) or options
+    return Rehearsal(spec, material, options)
 
 
 def sound_goes_on(settings: ExtendSettings, info: MediaInfo) -> bool:

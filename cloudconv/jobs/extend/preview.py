@@ -8,7 +8,7 @@ The preview is one picture, a row for each mode, or a video. No dream is written
 import io
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -21,13 +21,10 @@ from PIL import Image
 from torch import Tensor
 
 from cloudconv import files
-from cloudconv.doubts import kinds_of
 from cloudconv.dreaming.auto import choose
-from cloudconv.dreaming.leaving import middle_film
-from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
-from cloudconv.dreaming.vitals.features import FilmFeatures
-from cloudconv.dreaming.vitals.vitals import VitalsMeter
+from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.modes import METHODS
+from cloudconv.dreaming.rehearsal import Rehearsal
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, Warnings, reporting
 from cloudconv.images import (
     as_picture,
@@ -43,8 +40,8 @@ from cloudconv.jobs.drawn import (
     label,
 )
 from cloudconv.jobs.extend.ending import gather_material, last_scene
-from cloudconv.jobs.extend.faults import as_json, said, verdict_of
-from cloudconv.jobs.extend.plan import candidate, check_sides, enough_memory
+from cloudconv.jobs.extend.faults import as_json, verdict_of
+from cloudconv.jobs.extend.plan import check_sides, enough_memory, rehearsal_of
 from cloudconv.media.frames.frame import MediaInfo
 from cloudconv.media.writing.output import check_free, check_home, claim, writing
 from cloudconv.messages import plural
@@ -114,47 +111,50 @@ class PreviewResult(video.JobResult):
     @property
     def summary(self) -> str:
         """Return the first clause of each verdict, in a line."""
-        verdicts = [
+        return "; ".join(
             f"{mode['mode']}{' (auto takes it)' * (mode['mode'] == self.mode)}: "
             f"{mode['verdict'].partition('; ')[0]}"
             for mode in self.modes
-        ]
-        return "; ".join(verdicts)
+        )
 
 
 class _Panel(NamedTuple):
-    """The dream of one mode: a title, its entry in the JSON, its shown pictures as JPEG."""
+    """The rehearsal of one mode, its entry in the JSON, its shown pictures as JPEG."""
 
-    title: str
+    rehearsal: Rehearsal
     entry: dict[str, Any]
     pictures: list[bytes]
 
     @classmethod
-    def of(cls, spec: MethodSpec, material: Material, chosen: str) -> Self:
-        """Return the panel of a mode for small pictures; ``chosen``: the mode of auto."""
-        count = len(material)
-        height, width = material.size
-        title = f"{spec.name}{' (auto takes it)' * (spec.name == chosen)}, {width}x{height}"
+    def of(cls, rehearsal: Rehearsal) -> Self:
+        """Return the panel of a mode, before the pictures are made."""
+        spec = rehearsal.spec
+        count = len(rehearsal.material)
         runs = count >= spec.least_frames
         there = f"{plural(count, 'is', 'are')} {count}"
         needs = f"cannot run: it needs {spec.least_frames} frames, and there {there}"
-        entry = {"mode": spec.name, "runs": runs, "verdict": "" if runs else needs}
-        rest = {"repeats_every": None, "left_at": None}
-        return cls(title, {**entry, **rest, "faults": []}, [])
+        entry = {
+            "mode": spec.name,
+            "runs": runs,
+            "verdict": "" if runs else needs,
+            "repeats_every": None,
+            "left_at": None,
+            "faults": [],
+        }
+        return cls(rehearsal, entry, [])
 
-    def judge(self, meter: VitalsMeter, step: Fraction, size: tuple[int, int]) -> None:
-        """Set the verdict, when the whole dream has been measured.
-
-        ``size``: (height, width) of the video, in whose pixels faults have their boxes.
-        """
-        faults = as_json(meter.faults, 0, 0, step, size)
-        # The kinds say what spoils the dream.
-        clauses = [said(verdict_of(faults).partition(":")[0], faults)]
+    def judge(self, info: MediaInfo) -> None:
+        """Set the verdict, when the whole dream has been measured."""
+        meter = self.rehearsal.meter
+        step = self.rehearsal.material.step
+        # Faults have their boxes in the pixels of the video.
+        faults = as_json(meter.faults, 0, 0, step, (info.height, info.width))
         every = meter.repeats_every
-        if every is not None:
-            clauses.append(f"repeats every {every:.1f} s")
-        self.entry["verdict"] = "; ".join([*clauses, *kinds_of(faults)])
+        repeats = "" if every is None else f"; repeats every {every:.1f} s"
         self.entry.update(faults=faults, repeats_every=every)
+        self.entry["verdict"] = f"{verdict_of(faults)}{repeats}"
+        if self.rehearsal.ends is not None:
+            self.entry["left_at"] = float(self.rehearsal.ends - info.timing.start)
 
 
 def decide(settings: DreamSettings) -> PreviewPlan:
@@ -194,21 +194,25 @@ def run(warnings: Warnings, settings: DreamSettings) -> Job:
                 threads=settings.threads,
             )
             start, found = last_scene(material, plan.info)
-            choice = choose(material, settings.seed)
-            film = material.once(middle_film)
+            asked = Options(_count(material.step))
+            panels = [
+                _Panel.of(rehearsal_of(settings, spec, plan.device, material, asked))
+                for spec in METHODS
+                if "model" not in spec.options
+                or spec.name == settings.mode
+                or settings.model
+            ]
         warnings.add(*found)
         yield Progress("analysing", 100, 100, unit="%")
-        panels = [
-            _Panel.of(spec, film.material, choice.mode)
-            for spec in METHODS
-            if "model" not in spec.options or spec.name == settings.mode or settings.model
-        ]
-        yield from _dreamed(plan, panels, choice.mode, film)
+        yield from _dreamed(plan, [panel for panel in panels if panel.entry["runs"]])
+        made = {panel.rehearsal.spec.name: panel.rehearsal for panel in panels}
+        with torch.inference_mode():
+            choice = choose(material, made.__getitem__)
         with writing(plan.output):
             if plan.output.suffix.lower() == PREVIEW_VIDEO:
-                _write_video(plan, panels, material.step)
+                _write_video(plan, panels, choice.mode)
             else:
-                _write_sheet(plan, panels)
+                _write_sheet(plan, panels, choice.mode)
         yield Finished(
             PreviewResult(
                 **plan.facts,
@@ -226,35 +230,21 @@ def run(warnings: Warnings, settings: DreamSettings) -> Job:
 
 
 @torch.inference_mode()
-def _dreamed(
-    plan: PreviewPlan,
-    panels: list[_Panel],
-    chosen: str,
-    film: FilmFeatures,
-) -> Iterator[Progress | Measured]:
-    """Make the dreams of the modes that run, and judge them, first the ``chosen`` one."""
-    settings = plan.settings
-    material = film.material
-    step = material.step
-    count = _count(step)
+def _dreamed(plan: PreviewPlan, panels: list[_Panel]) -> Iterator[Progress | Measured]:
+    """Make the dreams of the modes that run, and judge them."""
     is_video = plan.output.suffix.lower() == PREVIEW_VIDEO
-    shown = [round(k * (count - 1) / (_COLUMNS - 1)) for k in range(_COLUMNS)]
-    running = [panel for panel in panels if panel.entry["runs"]]
-    for place, panel in enumerate(
-        sorted(running, key=lambda panel: panel.entry["mode"] != chosen)
-    ):
-        spec = method(panel.entry["mode"])
-        options, found = candidate(settings, spec, plan.device, material.original)
-        if found is not None:
-            panel.entry["left_at"] = float(found.time - plan.info.timing.start)
-        meter, frames = spec.judged(film, replace(options, frames=count))
-        for number, (frame, _, _) in enumerate(frames, 1):
+    for place, panel in enumerate(panels):
+        rehearsal = panel.rehearsal
+        count = rehearsal.count
+        shown = [round(k * (count - 1) / (_COLUMNS - 1)) for k in range(_COLUMNS)]
+        for number, frame in enumerate(rehearsal, 1):
             if is_video or number - 1 in shown:
-                rgb = tensor_of(as_picture(small_copy(frame.show(), material.size)))
+                size = rehearsal.film.material.size
+                rgb = tensor_of(as_picture(small_copy(frame.show(), size)))
                 panel.pictures.append(encoded(as_shown(rgb, plan.info), "JPEG"))
-            yield Progress("rendering", place * count + number, count * len(running))
-        panel.judge(meter, step, (plan.info.height, plan.info.width))
-        yield Measured("verdict", f"{spec.name}: {panel.entry['verdict']}")
+            yield Progress("rendering", place * count + number, count * len(panels))
+        panel.judge(plan.info)
+        yield Measured("verdict", f"{rehearsal.spec.name}: {panel.entry['verdict']}")
 
 
 def _count(step: Fraction) -> int:
@@ -262,13 +252,19 @@ def _count(step: Fraction) -> int:
     return max(_COLUMNS, min(ceil(SECONDS / step), _MOST_FRAMES))
 
 
-def _titled(panel: _Panel, width: int, lines: int) -> Tensor:
-    """Return the title of a panel and its verdict, (3, h, width)."""
+def _titled(panel: _Panel, chosen: str, width: int, lines: int) -> Tensor:
+    """Return the title of a panel and its verdict, (3, h, width).
+
+    ``chosen``: the mode that auto takes.
+    """
+    name = panel.rehearsal.spec.name
+    high, wide = panel.rehearsal.film.material.size
+    title = f"{name}{' (auto takes it)' * (name == chosen)}, {wide}x{high}"
     # A letter is about half as wide as the text is high.
     columns = max(2 * width // _TEXT - 4, 8)
     verdict = wrap(panel.entry["verdict"], columns, max_lines=lines, placeholder=" …")
     words = label(verdict + [""] * (lines - len(verdict)), width, _TEXT)
-    return torch.cat([label([panel.title], width), words], 1)
+    return torch.cat([label([title], width), words], 1)
 
 
 def _pictures(panels: list[_Panel], number: int) -> list[Tensor]:
@@ -283,12 +279,12 @@ def _decoded(data: bytes) -> Tensor:
     return tensor_of(as_picture(np.asarray(Image.open(io.BytesIO(data)))))
 
 
-def _write_sheet(plan: PreviewPlan, panels: list[_Panel]) -> None:
+def _write_sheet(plan: PreviewPlan, panels: list[_Panel], chosen: str) -> None:
     columns = [_pictures(panels, number) for number in range(_COLUMNS)]
     rows = []
     for panel, *pictures in zip(panels, *columns, strict=True):
         row = torch.cat(pictures, 2)
-        rows += [_titled(panel, row.shape[2], 1), row]
+        rows += [_titled(panel, chosen, row.shape[2], 1), row]
     kind = "PNG" if plan.output.suffix.lower() == ".png" else "JPEG"
     files.write_whole(
         plan.output,
@@ -297,9 +293,10 @@ def _write_sheet(plan: PreviewPlan, panels: list[_Panel]) -> None:
     )
 
 
-def _write_video(plan: PreviewPlan, panels: list[_Panel], step: Fraction) -> None:
+def _write_video(plan: PreviewPlan, panels: list[_Panel], chosen: str) -> None:
+    step = panels[0].rehearsal.material.step
     width = _pictures(panels, 0)[0].shape[2]
-    titles = [_titled(panel, width, _LINES) for panel in panels]
+    titles = [_titled(panel, chosen, width, _LINES) for panel in panels]
 
     def drawn(number: int) -> Tensor:
         pictures = zip(titles, _pictures(panels, number), strict=True)
