@@ -300,7 +300,7 @@ def _moved(new: Tensor, x0: Tensor, x1: Tensor, found: Shifts, time: float) -> T
         )
     )
     # What both frames show at a place stands still there, or moves as the ground.
-    still = box_mean((first - second)[:-1].abs().amax(0, keepdim=True), 3) < _CHANGED
+    still = box_mean((first - second)[:-1].abs().amax(0, keepdim=True), 3) < 2 / 255
     new = torch.where(still, torch.lerp(first[:-1], second[:-1], time), new)
     new = torch.lerp(new, second[:-1], first[-1:] * (1 - second[-1:]))
     new = torch.lerp(new, first[:-1], second[-1:] * (1 - first[-1:]))

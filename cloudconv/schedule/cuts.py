@@ -318,7 +318,7 @@ class RepeatDetector:
             for one in self._latest
             if one.shape == cells.shape
         ]
-        unknown = cells.new_tensor([[0.0], [math.inf]]).expand(-1, len(_REPEAT_RATIOS))
+        unknown = [cells.new_full((len(_REPEAT_RATIOS),), x) for x in (0.0, math.inf)]
         self._latest.appendleft(cells)
         # A device is waited for once.
         self._waiting.append((cells, torch.stack([*known, *unknown[len(known) :]]).cpu()))

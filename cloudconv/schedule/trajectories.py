@@ -29,7 +29,7 @@ Numbers = NDArray[np.int64]
 _AROUND = 10  # circles across the width: where rivals are counted
 _FALSE = 1e-5  # expected false links of a pair of frames
 _ALIKE = 1 / 3  # common part of the mattes of both ends
-_EQUAL = 0.75  # the same of two mattes in one frame: their links are a guess
+_EQUAL = 0.85  # the same of two mattes in one frame: their links are a guess
 _SPREAD = 1.3  # at the better end: more is a part, or overlaps itself
 _LOOKS = 7  # independent chances that make up the likeness of two blobs
 
