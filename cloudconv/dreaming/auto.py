@@ -63,7 +63,7 @@ def choose(material: Material, rehearse: Rehearse) -> ModeChoice:
         mode = "collage"
         if rehearse(mode).worst >= 0:
             mode = min("collage", "texture", key=lambda name: rehearse(name).rank)
-        why = "a steady wind"
+        why = "a steady wind" if mode == "collage" else "better than a collage"
     return ModeChoice(mode, why)
 
 

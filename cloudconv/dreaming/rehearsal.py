@@ -92,9 +92,11 @@ class Rehearsal:
 
     def vitals(self) -> list[dict[str, Any]]:
         """Return the entries of ``vitals`` in the JSON, of a dream that may be longer."""
-        where = "rehearsal", "dream"
         return [
-            {**row.as_json(), "measured_on": where[row.start >= self.count]}
+            {
+                **row.as_json(),
+                "measured_on": ("rehearsal", "dream")[row.start >= self.count],
+            }
             for row in self.meter.rows
         ]
 

@@ -147,3 +147,15 @@ def test_a_filmed_ridge_stays_whole_after_a_pan():
     check_ridge(
         [small_copy(picture_of(frame), source.small_size) for frame in source.frames]
     )
+
+
+@pytest.mark.full
+def test_land_and_camera_are_the_same_in_files_of_other_sizes():
+    """The camera travels by less than two pixels of 320, and by more than two of 480."""
+    slow = panned(1.15 / len(filmed()))
+    views = []
+    for size in ((320, 200), (480, 300)):
+        views.append(material([cv2.resize(one, size) for one in slow]).views)
+    assert [each.path is None for each in views] == [False, False]
+    small, large = (cv2.resize(each.land, (320, 200)) for each in views)
+    assert np.abs(small - large).mean() < 0.02

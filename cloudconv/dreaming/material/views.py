@@ -19,6 +19,7 @@ from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.dreaming.planes import Group, Look, Planes, colours, small_copy_of
 from cloudconv.images import (
     LONGEST_SIDE,
+    MIDDLE_SIDE,
     Area,
     Bytes,
     Floats,
@@ -105,14 +106,19 @@ class Views:
 
     @cached_property
     def _view(self) -> tuple[Floats, NDArray[np.float64] | None]:
-        count = len(self.frames)
-        chosen = spread(count)
-        pictures = [self._smalls[k] for k in chosen]
-        land, path = view_of(pictures) if count > 1 else (~sky_of(*pictures), None)
+        chosen = spread(len(self.frames))
+        # The land of a file from 320 pixels on is that of the same file of any other size.
+        is_small = max(self.small_size) < MIDDLE_SIDE
+        factor = 1.0 if is_small else LONGEST_SIDE / max(self.small_size)
+        pictures = [
+            cv2.resize(self._smalls[k], None, None, factor, factor, cv2.INTER_LINEAR)
+            for k in chosen
+        ]
+        land, path = view_of(pictures) if len(chosen) > 1 else (~sky_of(*pictures), None)
         if path is not None:
-            axes = [np.interp(np.arange(count), chosen, axis) for axis in path.T]
-            path = np.stack(axes, 1)
-        return land.astype(np.float32), path
+            axes = [np.interp(np.arange(len(self.frames)), chosen, axis) for axis in path.T]
+            path = np.stack(axes, 1) / factor
+        return resized(land.astype(np.float32), self.small_size).round(), path
 
     def _from_last_view(self, look: Look, number: int) -> Look:
         return look if self.path is None else look.moved(self._back(number))
