@@ -162,7 +162,7 @@ def create_part(target: Path, *, folder: bool = False, within: Path | None = Non
 
 def unfinished() -> list[Path]:
     """Return the unfinished files and folders of this process that still exist."""
-    return [path for path in _parts if os.path.lexists(path)]
+    return [path for path in list(_parts) if os.path.lexists(path)]
 
 
 def final(path: Path) -> Path:

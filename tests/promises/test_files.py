@@ -498,3 +498,24 @@ def test_a_folder_that_may_not_be_entered_is_named_from_python_too(clip, tmp_pat
             ):
                 cloudconv.interpolate(given, output, **BLEND)
     assert os.listdir(closed) == ["a.mkv"]
+
+
+def test_unfinished_files_are_listed_while_another_thread_creates_one(
+    tmp_path, monkeypatch
+):
+    """The thread that ends the process after an interrupt lists them."""
+    first = files.create_part(tmp_path / "a.mp4")
+    lexists = os.path.lexists
+
+    def slow(path):
+        files.create_part(tmp_path / "b.mp4")  # what another thread does meanwhile
+        return lexists(path)
+
+    with monkeypatch.context() as during:
+        during.setattr(os.path, "lexists", slow)
+        found = files.unfinished()
+    assert first in found
+    for path in files.unfinished():
+        if path.parent == tmp_path:
+            files.remove(path)
+    assert not any(tmp_path.iterdir())
