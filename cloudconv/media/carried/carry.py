@@ -80,7 +80,7 @@ def kept_chapters(chapters: Sequence[Any], carry: Carry) -> tuple[list[Any], int
     kept: dict[int, Any] = {}
     count = 0
     starts = sorted({_span_of(chapter)[0] for chapter in chapters})
-    for chapter in sorted(chapters, key=lambda one: one["end"], reverse=True):
+    for chapter in sorted(chapters, key=lambda one: _span_of(one)[1], reverse=True):
         begin, end = _span_of(chapter)
         if end <= begin:
             later = (other for other in starts if other > begin)

@@ -19,7 +19,7 @@ from cloudconv.errors import EncoderError, OutputError
 from cloudconv.events import Warnings
 from cloudconv.media.carried import tracks
 from cloudconv.media.carried.audio import is_lossless
-from cloudconv.media.carried.carry import Carry
+from cloudconv.media.carried.carry import Carry, kept_chapters
 from cloudconv.media.containers.matroska import amend, prepare
 from cloudconv.media.containers.muxed import MuxedFile
 from cloudconv.media.containers.muxing import add_copy
@@ -1070,3 +1070,22 @@ def test_styles_and_inner_times_of_webvtt_are_named(tmp_path):
     assert not said(convert(source, tmp_path / "out.mkv"), "Subtitle")
     (warning,) = said(convert(source, tmp_path / "slow.mkv", slow=2), "Subtitle")
     assert "Subtitles with inner times keep their old speed" in warning
+
+
+@pytest.mark.parametrize("ticks", [(1, 1000), (1000, 1)])
+def test_of_chapters_that_begin_together_the_shorter_stays_whatever_their_clocks(
+    tmp_path, ticks
+):
+    info = probe(write_clip(tmp_path / "a.mkv", [picture(0)] * 48))
+    chapters = [
+        {
+            "id": number,
+            "time_base": Fraction(1, tick),
+            "start": 0,
+            "end": seconds * tick,
+            "metadata": {"title": f"{seconds} s"},
+        }
+        for number, (tick, seconds) in enumerate(zip(ticks, (1, 2), strict=True))
+    ]
+    (kept,), others = kept_chapters(chapters, Carry(info, Fraction(0)))
+    assert (kept["metadata"]["title"], kept["end"], others) == ("1 s", 10**6, 1)
