@@ -358,6 +358,39 @@ def test_sound_that_waits_for_the_picture_at_the_end_is_written(tmp_path, tracks
         assert abs(len(heard(tmp_path / "b.mkv", number)[1]) / RATE - 4) < 0.03
 
 
+def test_sound_after_a_gap_around_the_start_of_the_output_changes_nothing(tmp_path):
+    """The output begins with the first new frame, where the sound of the film ends."""
+    clip = film(tmp_path / "a.mkv", rain(4), seconds=4)
+
+    def going_on(name, resumes):
+        gapped = tmp_path / f"{name}.mkv"
+        with av.open(str(clip)) as source, av.open(str(gapped), "w") as out:
+            copied = {
+                stream.index: out.add_stream_from_template(stream, opaque=True)
+                for stream in source.streams
+            }
+            for packet in source.demux():
+                time = packet.pts and packet.pts * packet.time_base
+                is_sound = packet.stream.type == "audio"
+                if packet.pts is not None and not (is_sound and F(99, 50) < time < resumes):
+                    packet.stream = copied[packet.stream.index]
+                    out.mux(packet)
+        edit_list = EditList(F(2), F(4), F(0))
+        edit_list.add(Edit(F(2), F(0), F(-1, 4)))
+        edit_list.reach(F(4))
+        info = probe(gapped)
+        carry = Carry(info, F(2), F(2), audio=False, edit_list=edit_list)
+        new = tmp_path / f"{name}-new.mkv"
+        frames = even(24, (64, 48), rate=FPS)
+        write(new, frames, info, rate=FPS, carry=carry, encoder="ffv1")
+        return heard(new)[1]
+
+    early, late = going_on("early", 2), going_on("late", 3)
+    assert len(early) == len(late) == 2 * RATE
+    assert level(early[RATE // 4 : RATE // 2]) > -40
+    np.testing.assert_array_equal(early, late)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("rate", "layout", "channels"),

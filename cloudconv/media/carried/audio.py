@@ -1,6 +1,7 @@
 """Encode audio again: slowed down with the picture, or continued after the film."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import cache, partial
@@ -214,9 +215,9 @@ class EncodedTrack:
         # kept part (``_least``, ``_end``), the first kept sample and the next sample.
         # ``_place`` is the time of the next sample to encode, after the stretch.
         self._least = round((carry.begin - carry.zero) * self._rate)
-        self._end = (
-            None if carry.end is None else round((carry.end - carry.zero) * self._rate)
-        )
+        self._end = sys.maxsize  # without an end
+        if carry.end is not None:
+            self._end = round((carry.end - carry.zero) * self._rate)
         # The format, layout and rate of the frames, and the resampler for such frames.
         self._resampler: tuple[tuple[str, str, int], Any] | None = None
         self._first: int | None = None
@@ -305,9 +306,7 @@ class EncodedTrack:
                 at = round((frame.pts * frame.time_base - self._carry.zero) * self._rate)
             if self._first is None:
                 self.priming = max(self.priming, Fraction(self._least - at, self._rate))
-                if at + len(samples) <= self._least or (
-                    self._end is not None and at >= self._end
-                ):
+                if at + len(samples) <= self._least or at >= self._end:
                     continue
                 self._first = self._next = max(at, self._least)
                 begins = Fraction(self._first, self._rate)
@@ -316,14 +315,12 @@ class EncodedTrack:
                 self._stretch = TimeStretch(self._rate, self._channels, later)
             elif abs(at - self._next) <= _TOLERANCE * self._rate:
                 at = self._next
-            while at > self._next and (self._end is None or self._next < self._end):
-                gap = min(at, self._next + self._rate, self._end or at) - self._next
+            while min(at, self._end) > self._next:
+                gap = min(at, self._next + self._rate, self._end) - self._next
                 silence = np.zeros((gap, self._channels), self._type)
                 yield from self._stretched(silence)
             kept = samples[max(self._next - at, 0) :]
-            if self._end is not None:
-                kept = kept[: max(self._end - self._next, 0)]
-            yield from self._stretched(kept)
+            yield from self._stretched(kept[: max(self._end - self._next, 0)])
 
     def _stretched(self, samples: Samples) -> Iterator[Timed]:
         self._next += len(samples)
