@@ -14,6 +14,7 @@ from cloudconv import files
 from cloudconv.doubts import SHOWN, Entry, place_of
 from cloudconv.dreaming.vitals.vitals import Fault
 from cloudconv.errors import OutputError
+from cloudconv.events import Warned, Warnings
 from cloudconv.images import Bytes, as_picture, tensor_of
 from cloudconv.jobs.drawn import as_shown
 from cloudconv.jobs.video import check_outputs
@@ -114,16 +115,22 @@ def _outlined(rgb: Tensor, box: Sequence[int]) -> Tensor:
     return small
 
 
-def places_page(
+def write_places(
+    path: Path,
+    settings: Any,
     command: str,
     info: MediaInfo,
     verdict: str,
     entries: Sequence[Entry],
     names: Sequence[str],
-) -> str:
-    """Return the page of the worst of the ``entries``, with the ``pictures`` of each.
+    *,
+    warnings: Warnings,
+) -> None:
+    """Write the page of the worst of the ``entries``, with the ``pictures`` of each.
 
-    ``names`` are those of the pictures before, at and after each place.
+    The page completes the report that :func:`opened_report` has opened. ``names`` are those
+    of the pictures before, at and after each place. The output is complete already, so a
+    page that cannot be written is a warning.
     """
     cards = []
     for entry in entries[:SHOWN]:
@@ -143,7 +150,12 @@ def places_page(
         summary=f"{info.width}x{info.height}, {info.timing.in_words}",
         cards=tuple(cards),
     )
-    return render(page)
+    try:
+        finish_report(path, settings, {PAGE: render(page)})
+    except OutputError as error:
+        warnings.add(
+            Warned(f"report-failed: The output is complete, but no report: {error.text}")
+        )
 
 
 class Glimpses:

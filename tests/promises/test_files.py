@@ -1,6 +1,7 @@
 """A run changes no foreign file, overwrites no input, and is alone at its output."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from cloudconv.media.writing.output import writing
 from cloudconv.media.writing.sink import Sink
 from cloudconv.settings import ExtrapolateSettings, InterpManySettings, InterpSettings
 from tests.helpers import calls
+from tests.helpers.command import invoke
 from tests.helpers.factory import read_times, write_clip
 from tests.helpers.jobs import finish, on
 from tests.promises.test_changed_input import BLEND, KINDS, make
@@ -389,6 +391,28 @@ def test_a_report_that_appears_during_a_run_is_kept(clip, tmp_path, monkeypatch)
         compared(clip, tmp_path / "look")
     assert contents(tmp_path / "look") == {"index.html": b"precious"}
     assert len(os.listdir(tmp_path / "look-1")) == 3
+
+
+@pytest.mark.parametrize("command", ["interp", "dream"])
+def test_a_page_that_cannot_be_written_is_a_warning_about_a_complete_output(
+    tmp_path, monkeypatch, command
+):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "put_all", full)
+    clip = write_clip(tmp_path / "a.mkv", 12, rate=12, codec="libx264")
+    options = {
+        "interp": ("--factor", "2", "--model", "blend"),
+        "dream": ("--mode", "flow", "--frames", "2"),
+    }
+    words = (clip, "-o", tmp_path / "o.mkv", "--report", tmp_path / "look")
+    done = invoke(command, *words, *options[command], "--json")
+    assert done.exit_code == 0, done.stderr
+    assert "The output is complete, but no report" in done.stderr
+    assert [text for text in json.loads(done.stdout)["warnings"] if "but no report" in text]
+    assert len(read_times(tmp_path / "o.mkv")) == {"interp": 24, "dream": 14}[command]
+    assert sorted(os.listdir(tmp_path)) == ["a.mkv", "o.mkv"]
 
 
 @pytest.mark.parametrize(("name", "factor"), [("o.mkv", 60), ("o.gif", 3), ("o.webm", 60)])

@@ -44,9 +44,8 @@ from cloudconv.jobs.reports import (
     PAGE,
     Glimpses,
     check_report,
-    finish_report,
     opened_report,
-    places_page,
+    write_places,
 )
 from cloudconv.media.frames.frame import Frame
 from cloudconv.media.reading.source import Source
@@ -365,14 +364,16 @@ def run(warnings: Warnings, settings: DreamSettings) -> Job:
             worst = glimpses.take(meter.faults, last=True)
             entries = as_json(worst, first, begins, plan.step, size)
             shown = zip(entries, glimpses.of(worst), strict=True)
-            page = places_page(
+            write_places(
+                report,
+                settings,
                 "dream",
                 plan.info,
                 verdict_of(faults),
                 [entry | {"pictures": pictures} for entry, pictures in shown],
                 _VIEWS,
+                warnings=warnings,
             )
-            finish_report(report, settings, {PAGE: page})
         result = DreamResult(
             **fields,
             vitals=dream.rehearsal.vitals(),

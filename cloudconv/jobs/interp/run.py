@@ -37,7 +37,7 @@ from cloudconv.jobs.interp.segments import (
 )
 from cloudconv.jobs.interp.store import SegmentStore
 from cloudconv.jobs.interp.workers import Workers
-from cloudconv.jobs.reports import PAGE, finish_report, opened_report, places_page
+from cloudconv.jobs.reports import opened_report, write_places
 from cloudconv.jobs.video import size_of
 from cloudconv.media.frames.frame import FrameTask
 from cloudconv.media.writing.encoding import EncodingPlan
@@ -129,7 +129,7 @@ def interpolate(
         yield from _complete(job, out)
         doubtful = out.doubts if isinstance(out, SegmentStore) else last
         warnings.add(*_doubtful(doubtful))
-    _write_page(report, plan, doubtful, judged=is_judged)
+    _write_page(report, plan, doubtful, warnings, judged=is_judged)
     frames = [*map(without_pictures, doubtful["frames"])]
     seconds = time.monotonic() - began
     result = InterpResult(
@@ -156,13 +156,29 @@ def _doubtful(doubtful: dict[str, Any]) -> list[Warned]:
 
 
 def _write_page(
-    report: Path | None, plan: InterpPlan, doubtful: dict[str, Any], *, judged: bool
+    report: Path | None,
+    plan: InterpPlan,
+    doubtful: dict[str, Any],
+    warnings: Warnings,
+    *,
+    judged: bool,
 ) -> None:
     if report is not None:
-        words = f"{_said(doubtful)}; {doubtful['hardly_seen']} more are hardly seen"
-        said = words if judged else "the new frames were not judged"
-        page = places_page("interp", plan.info, said, doubtful["frames"], _VIEWS)
-        finish_report(report, plan.settings, {PAGE: page})
+        said = (
+            f"{_said(doubtful)}; {doubtful['hardly_seen']} more are hardly seen"
+            if judged
+            else "the new frames were not judged"
+        )
+        write_places(
+            report,
+            plan.settings,
+            "interp",
+            plan.info,
+            said,
+            doubtful["frames"],
+            _VIEWS,
+            warnings=warnings,
+        )
 
 
 def _said(doubtful: dict[str, Any]) -> str:
