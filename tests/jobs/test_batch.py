@@ -268,6 +268,21 @@ def test_the_records_of_many_outputs_are_read_once(tmp_path):
     assert records.Records().of(outputs[0]) is None
 
 
+def test_a_record_that_another_run_is_writing_is_read_when_it_is_whole(tmp_path):
+    made = {"content of a.mp4": "0"}
+    output = tmp_path / "a.mkv"
+    output.write_bytes(b"video")
+    records.record(output, made)
+    file = tmp_path / records.FILE
+    whole = file.read_bytes()
+    known = records.Records()
+    for end in range(0, len(whole), 7):
+        file.write_bytes(whole[:end])
+        assert known.of(output) is None
+    file.write_bytes(whole)
+    assert known.of(output) == made
+
+
 def test_an_output_whose_name_follows_from_the_content_is_skipped(clips, out_dir):
     """Matroska under the name of another format gives an .mkv."""
     clip = clips[2].rename(clips[2].with_suffix(".ts"))

@@ -46,8 +46,9 @@ class Records:
         folder = output.parent
         with suppress(OSError), _opened(folder, "rb") as file:
             file.seek(self._read[folder])
-            for line in file:
-                self._read[folder] += len(line)
+            whole, end, _ = file.read().rpartition(b"\n")
+            self._read[folder] += len(whole + end)
+            for line in whole.splitlines():
                 # The line may be cut off, or of another version.
                 with suppress(KeyError, TypeError):
                     entry = unsealed(line) or {}
