@@ -14,14 +14,14 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
 from cloudconv import files
 
 _has_arrived = False
-_is_deferring = False
+_guard = -1  # a pipe; a signal's number in it starts the time until the process is ended
 _is_repeat = False  # whether the next signal repeats an earlier one
 _PATIENCE = 0.25  # seconds until a signal that no check has raised is sent again
 # Seconds that a run has after an interrupt for its orderly end.
@@ -34,6 +34,7 @@ _raised_at = -_IGNORE_PERIOD
 
 def install() -> None:
     """Make SIGINT, SIGTERM, SIGHUP and SIGBREAK raise KeyboardInterrupt, as Ctrl-C does."""
+    global _guard
     for number in _numbers():
         # A shell ignores SIGINT for background commands, and nohup ignores SIGHUP: change
         # neither.
@@ -41,9 +42,9 @@ def install() -> None:
             signal.signal(number, _interrupt)
     sys.unraisablehook = _unraisable
     if os.name == "posix":
-        read_end, write_end = os.pipe()
-        os.set_blocking(write_end, False)
-        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        read_end, _guard = os.pipe()
+        os.set_blocking(_guard, False)
+        signal.set_wakeup_fd(_guard, warn_on_full_buffer=False)
         threading.Thread(
             target=_end_at_last, args=(read_end,), name="cloudconv-end", daemon=True
         ).start()
@@ -60,7 +61,7 @@ def _end_at_last(read_end: int) -> None:
 
     A library that waits for ever may keep the main thread from every exception.
     """
-    while os.read(read_end, 1)[0] not in _numbers() or _is_deferring:
+    while os.read(read_end, 1)[0] not in _numbers():
         pass
     time.sleep(_GRACE)
     for path in files.unfinished():
@@ -97,30 +98,27 @@ def ignore() -> None:
 def deferred(stop: threading.Event) -> Iterator[None]:
     """Set ``stop`` when Ctrl-C or a signal like it arrives during a block.
 
-    A second signal interrupts at once.
+    A second signal interrupts at once. The first one does not limit the time that the
+    block takes.
     """
-    global _is_deferring
 
     def request_stop(number: int, _: object) -> None:
         # A closing terminal often sends two signals.
         if stop.is_set() and number != getattr(signal, "SIGHUP", None):
-            raise KeyboardInterrupt
+            _raise()
         stop.set()
 
-    # Only the main thread gets signals, and those that the process ignores stay ignored.
-    in_main = threading.current_thread() is threading.main_thread()
-    before = {
-        number: signal.signal(number, request_stop)
-        for number in _numbers()
-        if in_main and signal.getsignal(number) is not signal.SIG_IGN
-    }
-    _is_deferring = True
-    try:
+    with ExitStack() as stack:
+        # Only the main thread gets signals, and those that the process ignores stay
+        # ignored.
+        if threading.current_thread() is threading.main_thread():
+            guard = signal.set_wakeup_fd(-1)
+            stack.callback(signal.set_wakeup_fd, guard, warn_on_full_buffer=False)
+            for number in _numbers():
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    before = signal.signal(number, request_stop)
+                    stack.callback(signal.signal, number, before)
         yield
-    finally:
-        _is_deferring = False
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -131,23 +129,15 @@ def signals_held() -> Iterator[None]:
     block.
     """
     stop = threading.Event()
-    with deferred(stop), _masked():
+    with deferred(stop), ExitStack() as stack:
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            before = signal.pthread_sigmask(
+                signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP)
+            )
+            stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
         yield
     if stop.is_set():
         _raise()
-
-
-@contextmanager
-def _masked() -> Iterator[None]:
-    """Block the signals of a terminal in this thread, and in processes that it starts."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _numbers() -> list[int]:
@@ -181,14 +171,17 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _raise() -> NoReturn:
     global _raised_at
     _raised_at = time.monotonic()
+    # No byte has arrived there while signals were deferred.
+    with suppress(OSError):
+        os.write(_guard, bytes([signal.SIGINT]))
     raise KeyboardInterrupt
 
 
 def _send_again(number: int) -> None:
     global _is_repeat
     _is_repeat = _has_arrived
-    main = threading.main_thread().ident
-    if _is_repeat and hasattr(signal, "pthread_kill") and main is not None:
-        signal.pthread_kill(main, number)  # wakes the main thread
+    if _is_repeat and hasattr(signal, "pthread_kill"):
+        # Wake the main thread.
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
     elif _is_repeat:
         signal.raise_signal(number)  # Windows

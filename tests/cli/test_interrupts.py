@@ -183,6 +183,51 @@ def test_a_signal_ends_a_run_in_which_a_library_does_not_return(name):
     assert done.stderr.startswith(b"interrupted; ")
 
 
+DEFERRED = """
+import os, signal, threading, time
+from cloudconv import interrupts
+interrupts._GRACE = 0.1
+interrupts.install()
+stop = threading.Event()
+def send(times):
+    for _ in range(times):
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(0.1)
+try:
+{block}
+except KeyboardInterrupt:
+    time.sleep(60)  # stands for the wait for a function of a library
+print("the end")
+"""
+HELD = """
+    with interrupts.signals_held():
+        send(1)
+"""
+TWICE = """
+    with interrupts.deferred(stop):
+        send(2)
+"""
+ONCE = """
+    with interrupts.deferred(stop):
+        send(1)
+        time.sleep(0.4)  # an orderly end may take its time
+    time.sleep(0.4)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="another system has no SIGTERM")
+@pytest.mark.parametrize(
+    ("name", "block", "ends"),
+    [("SIGTERM", HELD, 130), ("SIGINT", TWICE, 130), ("SIGINT", ONCE, 0)],
+)
+def test_an_interrupt_that_was_deferred_ends_a_run_that_does_not_return(name, block, ends):
+    code = DEFERRED.format(name=name, block=block)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stdout) == (ends, b"" if ends else b"the end\n")
+
+
 def test_signals_are_handled_before_the_settings_are_imported():
     """An interrupt within a class of Python 3.11 may become a RuntimeError."""
     code = (
