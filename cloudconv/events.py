@@ -1,9 +1,10 @@
 """Define the events of a job; a step that takes time is a generator of events too."""
 
 import inspect
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -109,8 +110,21 @@ class Warnings(list[Warned]):
         """Add the warnings that are new."""
         self.extend(dict.fromkeys(new for new in warnings if new not in self))
 
-    def new(self) -> Iterator[Warned]:
-        """Yield the warnings that were added after the last call."""
+    def amid(self, events: Iterable[Any]) -> Iterator[Any]:
+        """Yield the new warnings before each of the ``events``, and before an error.
+
+        After the iterator is closed, no warning is yielded.
+        """
+        try:
+            for event in events:
+                yield from self._new()
+                yield event
+        except GeneratorExit:
+            self._yielded = sys.maxsize
+        finally:
+            yield from self._new()
+
+    def _new(self) -> Iterator[Warned]:
         while self._yielded < len(self):
             self._yielded += 1
             yield self[self._yielded - 1]
@@ -150,16 +164,15 @@ class Pace:
 def reporting(run: Callable[Concatenate[Warnings, Given], Job]) -> Callable[Given, Job]:
     """Give a function that makes a job the warnings, which the job then yields.
 
-    New warnings come before each event, also those of other threads.
+    New warnings come before each event, and before an error or an interrupt; also those of
+    other threads.
     """
 
     @wraps(run)
     def reported(*arguments: Given.args, **options: Given.kwargs) -> Job:
         warnings = Warnings()
         with closing(run(warnings, *arguments, **options)) as job:
-            for event in job:
-                yield from warnings.new()
-                yield event
+            yield from warnings.amid(job)
 
     return reported
 
@@ -171,7 +184,6 @@ def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
     An error after a signal is an interrupt.
     """
     result: Any = None
-    interrupt: KeyboardInterrupt | None = None
     with closing(job):
         while inspect.getgeneratorstate(job) != inspect.GEN_CLOSED:
             try:
@@ -179,15 +191,14 @@ def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
                     if isinstance(event, Finished):
                         result = event.result
                     show(event)
-            except KeyboardInterrupt as error:
+            except KeyboardInterrupt:
                 if inspect.getgeneratorstate(job) == inspect.GEN_CLOSED:
                     raise
-                interrupt = error
                 interrupts.remember()
             except CloudconvError:
                 # A library that discards an interrupt may report a file as damaged.
                 interrupts.check()
                 raise
-    if interrupt is not None and result is None:
-        raise interrupt
+    if result is None:  # the job has ended at an interrupt
+        raise KeyboardInterrupt
     return result

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.errors import PictureError
+from cloudconv.events import Warned
 from cloudconv.media.frames.frame import ColorTags, Frame
 from cloudconv.models import registry
 from cloudconv.models.arrays import (
@@ -124,10 +125,11 @@ def _made(
     waiting: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
     checks: list[SampleCheck] = []
     given = _given(pictures, device, waiting, checks)
-    for frame in renderer.frames(schedule(given, request)):
+    for frame in renderer.warnings.amid(renderer.frames(schedule(given, request))):
+        if isinstance(frame, Warned):
+            warnings.warn(str(frame), stacklevel=3)
+            continue
         _finish(checks)
-        for warned in renderer.warnings.new():
-            warnings.warn(str(warned), stacklevel=3)
         assert isinstance(frame, _MemoryFrame)
         if frame.original is None:
             gbr = frame.picture

@@ -371,9 +371,8 @@ class SegmentWork:
 
         ahead = job.run.request.ahead
         with prefetch(decode(segment, source), ahead, "decode") as tasks:
-            for _, event in render_segments(tasks, renderer, job, keep):
-                yield from renderer.warnings.new()
-                yield event
+            rendered = render_segments(tasks, renderer, job, keep)
+            yield from renderer.warnings.amid(event for _, event in rendered)
 
     def _opened(self, job: RenderJob) -> tuple[Source, Renderer]:
         # An equal job keeps the batch size, which a lack of memory may have reduced.
