@@ -275,6 +275,7 @@ RULES: Mapping[str, Any] = {
     "shifts": partial(patch, "cloudconv.render.inference.move_exactly", lambda *_: None),
     "hold": partial(patch, "cloudconv.render.inference.hold", lambda *_: None),
     "gate": _without_gate,
+    "odds": partial(patch, "cloudconv.models.rife.IFNet._weighed", lambda _, __, x: x),
     "outer": _without_outer,
 }
 """For each rule a context in which the models work without it."""

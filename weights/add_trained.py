@@ -33,16 +33,9 @@ FROM_RIFE = (
 _COMMANDS = {
     "cloud-best": "cloudconv train --recipe weights/recipes/cloud-best.toml && python "
     "weights/mix.py weights/rife-4.6.safetensors cloud-best.safetensors "
-    "mixed.safetensors --only block2. && git show "
-    "394890f:weights/train_refine.py > train_refine.py && python "
-    "train_refine.py (its text has the steps; as shipped: train --half "
-    "--minutes 4 --rate 0.001 --batch 8 --crop 256, then --init that "
-    "--minutes 38)",
+    "mixed.safetensors --only block2.",
     "cloud-fast": "cloudconv train --recipe weights/recipes/cloud-best.toml && python "
-    "weights/cut_fast.py cloud-best.safetensors cloud-fast.safetensors && "
-    "git show 394890f:weights/train_refine.py > train_refine.py && python "
-    "train_refine.py join BLOCK cloud-fast.safetensors --model cloud-fast "
-    "(BLOCK: the one that was trained for cloud-best)",
+    "weights/cut_fast.py cloud-best.safetensors cloud-fast.safetensors",
 }
 
 

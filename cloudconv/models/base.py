@@ -48,6 +48,8 @@ class Model(nn.Module):
     # Whether the maps of ``Made`` are known; ``forward`` then takes ``maps``.
     has_maps: ClassVar = False
     carries_alpha: ClassVar = False  # further channels (opacity) move with the colours
+    # How the names of tensors begin that earlier versions of the model had.
+    unused: ClassVar[tuple[str, ...]] = ()
     # A predictor's ``forward`` takes the number of frames ahead.
     takes_horizon: ClassVar = False
     # Training settings that differ from the usual ones (measured).
@@ -263,7 +265,7 @@ class Interpolator(Model):
             result: Tensor = run(fitted)
         else:
             results = [
-                _halved(fitted.item(number), run) for number in range(len(pair.times))
+                _halved(fitted.some([number]), run) for number in range(len(pair.times))
             ]
             # The maps of a source frame are 0.
             most = colours + MAPS * maps

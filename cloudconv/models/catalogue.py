@@ -129,14 +129,14 @@ _flowing = partial(ModelSpec, task="interpolate", arbitrary_timestep=True, origi
 _FLOWING = (
     _flowing("cloud-best", FOUR, 32, 390, 128, "rife:IFNet",
              "any footage, the default; quiet and noisy pictures too", time=1,
-             options={"gated": True, "refines": True}),
+             options={"gated": True}),
     _flowing("cloud-fast", FOUR, 32, 170, 128, "rife:IFNet",
              "long videos; any live footage, quiet and noisy pictures too", time=0.6,
-             options={"sizes": (8, 4, 2), "gated": True, "refines": True}),
-    _flowing("cloud-turbo", 2, 64, 160, 128, "rife:IFNet",
+             options={"sizes": (8, 4, 2), "gated": True}),
+    _flowing("cloud-turbo", FOUR, 64, 160, 128, "rife:IFNet",
              "slow machines, a first look; any live footage", time=0.5,
              options={"sizes": (16, 8, 4), "gated": True}),
-    _flowing("rife-4.6", 2, 32, 335, 128, "rife:IFNet",
+    _flowing("rife-4.6", FOUR, 32, 335, 128, "rife:IFNet",
              "the original of the cloud models; live footage, strong on camera and object "
              "motion",
              time=0.9, origin=f"{_RIFE} (arXiv 2011.06294), version 4.6"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from threading import Lock
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from cloudconv.errors import PictureError
 from cloudconv.transfer import upload
+
+_MIDDLE = 0.5
 
 PairPictures = tuple["PairPicture", ...]
 """One source picture, or the two of a pair."""
@@ -21,11 +24,13 @@ class PairPicture:
     """A source picture on a device, (1, C, H, W) float32, nominally in [0, 1].
 
     ``kept``: results by name, alone or as a tuple with the later picture of the pair.
+    ``lock``: for those that take long, so that two threads do not compute the same.
     """
 
     def __init__(self, channels: Tensor) -> None:
         self.channels = channels
         self.kept: dict[Any, Any] = {}
+        self.lock = Lock()
 
     def derived(self, name: Any, make: Callable[[Tensor], Tensor]) -> PairPicture:
         """Return the picture of that name, which ``make`` creates at the first call."""
@@ -89,7 +94,7 @@ class Pair:
         """Return the later pictures, (B, C, H, W)."""
         return self.joined(self.sides[1])
 
-    def derived(self, name: str, make: Callable[[Tensor], Tensor]) -> Pair:
+    def derived(self, name: Any, make: Callable[[Tensor], Tensor]) -> Pair:
         """Return the pairs of derived pictures, see :meth:`PairPicture.derived`."""
 
         def derived(side: PairPictures) -> PairPictures:
@@ -97,13 +102,25 @@ class Pair:
 
         return replace(self, sides=[*map(derived, self.sides)])
 
-    def item(self, number: int) -> Pair:
-        """Return one pair of the batch."""
-        index = slice(number, number + 1)
-        whole = self.whole and self.whole.item(number)
-        return Pair(
-            [side[index] for side in self.sides], self.times[index], None, self.scale, whole
-        )
+    def some(self, numbers: Sequence[int]) -> Pair:
+        """Return some pairs of the batch, without the pictures around them."""
+        sides = [tuple(map(side.__getitem__, numbers)) for side in self.sides[:2]]
+        whole = self.whole and self.whole.some(numbers)
+        return Pair(sides, self.times[[*numbers]], None, self.scale, whole)
+
+    def at_middle(self) -> list[int]:
+        """Return the numbers of the pairs at their middle, if all four sides are known."""
+        times = self.times.tolist()
+        four = self.reach is not None
+        return [number for number, t in enumerate(times) if four and t == _MIDDLE]
+
+    def couples_around(self) -> list[list[PairPictures | None]]:
+        """Return x0 of each pair with the picture before, and x1 with the one after.
+
+        The earlier picture is the first of a couple. Without such a picture it is None.
+        """
+        x0, x1, before, after = self.sides
+        return [_couples(before, x0), _couples(x1, after)]
 
     def joined(self, pictures: PairPictures) -> Tensor:
         """Return the channels of pictures; a single picture is not copied."""
@@ -113,14 +130,9 @@ class Pair:
             self._joined[pictures] = torch.cat([picture.channels for picture in pictures])
         return self._joined[pictures]
 
-    def of_each(
-        self, name: Any, make: Callable[[Tensor], Tensor], sides: int = 2
-    ) -> list[Tensor]:
-        """Return the results of ``make`` for x0 and x1, or for all four ``sides``.
-
-        Each picture's result is computed once.
-        """
-        columns: list[list[PairPictures]] = [[*zip(side)] for side in self.sides[:sides]]
+    def of_each(self, name: Any, make: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """Return the results of ``make`` for x0 and x1; each is computed once."""
+        columns: list[list[PairPictures]] = [[*zip(side)] for side in self.sides[:2]]
         self._complete(name, lambda x: [make(x)], [*chain.from_iterable(columns)])
         return [_kept(name, column)[0] for column in columns]
 
@@ -128,6 +140,30 @@ class Pair:
         """Return what ``make`` makes of x0 and x1, tensors (B, …); once per pair."""
         pairs: list[PairPictures] = list(zip(*self.sides[:2], strict=True))
         return self._complete(name, make, pairs) or _kept(name, pairs)
+
+    def of_couples(
+        self,
+        name: Any,
+        make: Callable[[Pair], Sequence[Tensor]],
+        couples: Sequence[PairPictures],
+    ) -> list[Sequence[Tensor]]:
+        """Return what ``make`` makes of couples of pictures at their middle, in rows.
+
+        A row, that of a couple, is computed once, on a CPU by one thread; others wait.
+        """
+        missing = [*dict.fromkeys(c for c in couples if (name, c[1]) not in c[0].kept)]
+        alone = missing and missing[0][0].channels.device.type == "cpu"
+        for some in zip(missing) if alone else [missing][: len(missing)]:
+            with some[0][0].lock:
+                if (name, some[0][1]) in some[0][0].kept:
+                    continue
+                sides: list[PairPictures] = [*zip(*some, strict=True)]
+                times = torch.full((len(some),), _MIDDLE)
+                columns = make(Pair(sides, times, None, self.scale))
+                rows = zip(*(torch.split(column, 1) for column in columns), strict=True)
+                for (first, second), row in zip(some, rows, strict=True):
+                    first.kept[name, second] = row
+        return [first.kept[name, second] for first, second in couples]
 
     def _complete(
         self, name: Any, make: Callable[..., Sequence[Tensor]], groups: list[PairPictures]
@@ -149,6 +185,11 @@ class Pair:
             for group, row in zip(some, parts, strict=True):
                 group[0].kept[name, *group[1:]] = row
         return columns if missing == groups else ()
+
+
+def _couples(earlier: PairPictures, later: PairPictures) -> list[PairPictures | None]:
+    couples = zip(earlier, later, strict=True)
+    return [None if one is other else (one, other) for one, other in couples]
 
 
 def _kept(name: Any, groups: Sequence[PairPictures]) -> list[Tensor]:

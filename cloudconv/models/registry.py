@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from cloudconv import checkpoints, weights
 from cloudconv.checkpoints import file_of
 from cloudconv.errors import ModelUsageError, SettingsError, UnknownModelError, WeightsError
+from cloudconv.events import Warned, Warnings
 from cloudconv.messages import did_you_mean, listed, shortened
 from cloudconv.models import catalogue
 from cloudconv.models.catalogue import ModelSpec, ModelTask
@@ -126,12 +127,14 @@ def load_model(
     timesteps: str | None = None,
     sha256: str | None = None,
     engine_of: EngineOf | None = None,
+    warnings: Warnings | None = None,
 ) -> Model:
     """Load a model with its weights, ready to run.
 
     For name, task and timesteps see :func:`spec`. ``dtype`` is the type of the model's
     convolutions, None for float32; grids and sums stay float32. ``engine_of``: see
-    :func:`fuse`; None chooses by the processor. Raises WeightsError if the weights are
+    :func:`fuse`; None chooses by the processor. ``warnings`` get one about tensors that the
+    model does not use any more. Raises WeightsError if the weights are
     missing, damaged, or of another model, or if they are not those of ``sha256``, see
     :func:`weights_fingerprint`.
     """
@@ -143,7 +146,16 @@ def load_model(
     chosen = spec(name_or_path, task, timesteps)
     model: Model = chosen.build()
     if (state := state_of(name_or_path, chosen, sha256)) is not None:
-        fill(model, state, file_of(name_or_path) or chosen.weights)
+        used = {k: v for k, v in state.items() if not k.startswith(chosen.cls.unused)}
+        fill(model, used, file_of(name_or_path) or chosen.weights)
+        if len(used) < len(state) and warnings is not None:
+            warnings.add(
+                Warned(
+                    f"weights-unused: {name_or_path} is of an earlier version: its "
+                    "refinement is not used, because the motion of the frames around a "
+                    "pair replaces the refinement."
+                )
+            )
     model.requires_grad_(False).eval()
     fuse(model, engine_of or Engines().of)
     # CPUs with wide vectors and tensor cores of GPUs run convolutions faster with channels

@@ -11,113 +11,39 @@ the same network with a gate.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice, repeat
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
+from cloudconv.models import curve
 from cloudconv.models.base import COLOURS, MAPS, Interpolator, maps_of
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import lerp_into, resize, sample, sampling_grid, strips, warp
 from cloudconv.models.pair import Pair
-from cloudconv.models.sharpening import FLAT, restore_detail
+from cloudconv.models.sharpening import restore_detail
 from cloudconv.models.stillness import stillness
 
 WIDTHS = (192, 128, 96, 64)
 """The channels of the blocks, coarse to fine."""
 
 _MASK, _GATE = slice(4, 5), slice(5, 6)  # behind the two flows of two channels each
-_MOTION = 6  # channels of the flows, the mask and the gate
-_LOGITS = 2  # mask and gate
 _SHUT = -3.0  # the logit of a gate that is nearly closed
 _UNGATED = 12  # inputs of the later blocks without a gate
 _EXITS = 2  # number, from 0, of the first block after which training scores an early result
-_REFINED = 4  # at scale 1, a motion is refined at a quarter of the size
+_SHARED = 3  # blocks whose motion at the middle of a pair bends that of the pairs beside it
+_SMALL = 4  # at scale 1, a motion is corrected at a quarter of the size
+_OPEN = 1.5  # logit of a gate where moved and unmoved pictures fit equally well
 _STRIP = 128  # rows
 # Within 1/32 of the interval from a source frame, the result fades to that frame.
 _NEAR = 32
-_AROUND = 4  # pixels to each side over which an energy is averaged: 9 by 9 in all
-# Factor of the differences that the refinement reads, so that they are of order 1.
-_GAIN = 4.0
 
 
 Scaled = tuple[Tensor, float]
 """A motion or its correction, and the factor by which it is smaller than the picture."""
-
-
-class Refinement(nn.Module):
-    """A small block that reads four pictures, moved and unmoved, and corrects a motion.
-
-    From two frames only even motion (constant velocity) can be estimated. Continued to the
-    outer frames, those before and after the pair, such a motion leads to the same things
-    only where the true motion is even. A small network reads the differences. The network
-    bends the flows (as in Xu et al., Quadratic Video Interpolation, NeurIPS 2019, arXiv
-    1911.00627, but learned), and changes the weights of the pair's pictures and of the
-    unmoved pictures (the gate). The network also adds a part of the moved outer pictures,
-    which corrects noise of the pair alone, and an uneven change of brightness.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = Block(25, 48, _MOTION + 2, depth=4)
-        for parameter in self.block.lastconv.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(
-        self, pictures: list[Tensor], motion: Tensor, timestep: Tensor, reach: Tensor
-    ) -> Tensor:
-        """Return a motion's correction, (B, 9, h, w): six channels and three colours.
-
-        The colours are those of the mix of the moved pictures. ``pictures``: x0, x1, the
-        frame before and the frame after the pair, in [0, 1]. ``motion``: flows to x0 and x1
-        in pixels, logits of mask and gate. ``reach``: see
-        :class:`~cloudconv.models.base.OuterPictures`.
-        """
-        x0, x1, before, after = pictures
-        back, ahead = torch.split(reach.view(-1, 2, 1, 1), 1, 1)
-        flow0, flow1 = motion[:, :2], motion[:, 2:4]
-        velocity = flow1 - flow0
-        w0, w1, far0, far1 = (
-            warp(picture, flow)
-            for picture, flow in zip(
-                pictures,
-                (flow0, flow1, flow0 - back * velocity, flow1 + ahead * velocity),
-                strict=True,
-            )
-        )
-        bent0 = _bend(far0, w0, w1, back)
-        bent1 = _bend(far1, w1, w0, ahead)
-        still0 = _bend(before, x0, x1, back)
-        still1 = _bend(after, x1, x0, ahead)
-        # These are inputs of the network; no gradient passes, because a root's slope at 0
-        # is infinite.
-        with torch.no_grad():
-            bent, still, common, warped, unmoved = _energies(
-                bent0.square() + bent1.square(),
-                still0.square() + still1.square(),
-                bent0 * bent1,
-                (w0 - w1).square(),
-                (x0 - x1).square(),
-            )
-        change: Tensor = self.block(
-            w0,
-            w1,
-            far0,
-            far1,
-            timestep.expand(-1, 1, *w0.shape[2:]),
-            motion,
-            (x0 - x1).abs().mean(1, keepdim=True),
-            bent / (bent + still + FLAT),
-            warped / (warped + unmoved + FLAT),
-            common / (bent + FLAT),
-            warped.sqrt() * _GAIN,
-            bent.sqrt() * _GAIN,
-        )
-        weight0, weight1 = torch.split(change[:, _MOTION:], 1, 1)
-        corrected = weight0 * (far0 - w0) + weight1 * (far1 - w1)
-        return torch.cat((change[:, :_MOTION], corrected), 1)
 
 
 class IFNet(Interpolator):
@@ -129,12 +55,13 @@ class IFNet(Interpolator):
     still things and noise in place, and avoids motion that cannot be estimated. The later
     blocks also read the gate so far and the difference of the unmoved pictures. The gate is
     always open close to a source frame, and where the network moves still things, see
-    :mod:`cloudconv.models.stillness`. ``refines``: correct the motion with the frames
-    before and after the pair, if they are given.
+    :mod:`cloudconv.models.stillness`. With the frames before and after a pair the ways of
+    things bend, see :mod:`cloudconv.models.curve`.
     """
 
     any_size = staged = True
     scale_option = has_maps = carries_alpha = True
+    unused = ("refine.",)
 
     def __init__(
         self,
@@ -142,7 +69,6 @@ class IFNet(Interpolator):
         sizes: tuple[int, ...] = (8, 4, 2, 1),
         *,
         gated: bool = False,
-        refines: bool = False,
     ) -> None:
         super().__init__(spec)
         self._sizes = sizes
@@ -154,17 +80,25 @@ class IFNet(Interpolator):
             self.add_module(
                 f"block{number}", Block(inputs, width, 6 if gated else 5, made=6)
             )
-        self.refine = Refinement() if refines else None
 
     def forward(self, pair: Pair, maps: bool = False) -> Tensor:
         """See ``Interpolator.forward``.
 
         Grids, flow, mask and warps are float32 in any dtype.
         """
-        *_, motion = self._motions(pair)
-        refines = self.refine is not None and pair.reach is not None
-        change = self._change(pair, *motion) if refines else None
-        return self._mixed(pair, motion, change, maps=maps)
+        if torch.is_grad_enabled():  # a training sees pairs alone
+            pair = replace(pair, sides=pair.sides[:2], reach=None)
+        around = self._around(pair)
+        first = self._shared(pair)
+        *_, (motion, size) = first, *self._motions(pair, first)
+        coarse = _SMALL / pair.scale
+        straight = corrected = enlarged_motion(motion, size / coarse)
+        if pair.reach is not None:
+            corrected = curve.bent(straight, around, pair.timestep, pair.reach)
+        if self._gated:
+            corrected = self._weighed(pair, corrected)
+        change = None if corrected is straight else (corrected - straight, coarse)
+        return self._mixed(pair, (motion, size), change, maps=maps)
 
     def stages(self, pair: Pair) -> list[Tensor]:
         """Return the early result after three of four blocks, and then the final one.
@@ -179,7 +113,7 @@ class IFNet(Interpolator):
         # A gate that starts open learns to blend everything, and stays open.
         own = self.state_dict()
         new_gate = self._gated and is_ungated(state)
-        result = {key: tensor for key, tensor in own.items() if key.startswith("refine.")}
+        result = {}
         for tensor_name, tensor in state.items():
             if tensor_name not in own:
                 continue
@@ -206,14 +140,17 @@ class IFNet(Interpolator):
         *_, (motion, factor) = islice(self._motions(pair), 2)
         return largest_motion(motion) * factor
 
-    def _motions(self, pair: Pair) -> Iterator[Scaled]:
+    def _motions(self, pair: Pair, before: Scaled | None = None) -> Iterator[Scaled]:
         """Yield the motion after each block, at its scale, and the factor of the scale.
 
         The motion is (B, 5 or 6, h, w): two flows in pixels of that scale, and logits.
+        ``before``: the motion after the first blocks, which are not computed again.
         """
-        motion = None
+        motion, done = before or (None, float("inf"))
         for number, size in enumerate(self._sizes):
             factor = size / pair.scale
+            if factor >= done:
+                continue
             small = self._at_scale(pair, factor)
             if motion is not None:
                 motion = enlarged_motion(motion, 2)
@@ -222,22 +159,67 @@ class IFNet(Interpolator):
             motion = change if motion is None else change.add_(motion)
             yield motion, factor
 
-    def _at_scale(self, pair: Pair, factor: float, sides: int = 2) -> list[Tensor]:
+    def _around(self, pair: Pair) -> list[Tensor]:
+        """Return the velocities to the frames before and after, see ``curve.bent``.
+
+        The frame after comes first, because no other thread computes its motion.
+        """
+        if pair.reach is None:
+            return []
+        none = torch.zeros_like(self._at_scale(pair, _SMALL / pair.scale)[0][:1])
+        before, after = pair.couples_around()
+        result: list[Tensor] = []
+        for couples, place in ((after, 1), (before, 2)):
+            known = [couple for couple in couples if couple]
+            rows = iter(pair.of_couples("middle", self._middle, known))
+            parts = [next(rows)[place] if couple else none for couple in couples]
+            result.insert(0, torch.cat(parts))
+        return result
+
+    def _shared(self, pair: Pair) -> Scaled:
+        """Return the motion after the blocks that the pairs beside this one use, too."""
+        halves = pair.at_middle()
+        if not halves:
+            *_, motion = islice(self._motions(pair), _SHARED)
+            return motion
+        others = [number for number in range(len(pair.times)) if number not in halves]
+        couples = [*zip(*pair.some(halves).sides, strict=True)]
+        rows = pair.of_couples("middle", self._middle, couples)
+        parts = {number: row[0] for number, row in zip(halves, rows, strict=True)}
+        if others:
+            *_, (motions, _) = islice(self._motions(pair.some(others)), _SHARED)
+            parts.update(zip(others, torch.split(motions, 1), strict=True))
+        size = self._sizes[_SHARED - 1] / pair.scale
+        return torch.cat([part for _, part in sorted(parts.items())]), size
+
+    def _middle(self, pair: Pair) -> list[Tensor]:
+        """Return the shared motion of pairs at their middle, and the velocities of both."""
+        *_, (motion, size) = islice(self._motions(pair), _SHARED)
+        coarse = _SMALL / pair.scale
+        flows = enlarged_motion(motion, size / coarse)
+        return [motion, *curve.velocities(self._at_scale(pair, coarse), flows)]
+
+    def _weighed(self, pair: Pair, motion: Tensor) -> Tensor:
+        """Return a small motion whose gate is shut where moved pictures fit better.
+
+        The odds that the unmoved pictures are right are those of the gate, times the ratio
+        of both misfits.
+        """
+        with torch.no_grad():
+            x0, x1 = self._at_scale(pair, _SMALL / pair.scale)
+            moved = warp(x0, motion[:, :2]), warp(x1, motion[:, 2:4])
+            odds = curve.misfit(*moved) / curve.misfit(x0, x1)
+        gate = motion[:, _GATE] + odds.log() + _OPEN
+        return torch.cat((motion[:, : _GATE.start], gate), 1)
+
+    def _at_scale(self, pair: Pair, factor: float) -> list[Tensor]:
         def at_scale(x: Tensor) -> Tensor:
             return resize(x[:, :COLOURS], 1 / factor, self.multiple(pair.scale))
 
         if factor > 1:
-            return pair.of_each(("reduced", factor), at_scale, sides)
+            return pair.of_each(("reduced", factor), at_scale)
         # To keep a copy would cost more memory.
-        return [at_scale(pair.joined(side)) for side in pair.sides[:sides]]
-
-    def _change(self, pair: Pair, motion: Tensor, size: float) -> Scaled:
-        assert self.refine is not None
-        coarse = _REFINED / pair.scale
-        pictures = [x.clamp(0, 1) for x in self._at_scale(pair, coarse, 4)]
-        small = enlarged_motion(motion, size / coarse)
-        change: Tensor = self.refine(pictures, small, pair.timestep, pair.reach)
-        return change, coarse
+        return [at_scale(pair.joined(side)) for side in pair.sides[:2]]
 
     def _inputs(
         self, small: list[Tensor], motion: Tensor | None, timestep: Tensor
@@ -297,12 +279,12 @@ class IFNet(Interpolator):
             count = min(rows, height - top)
             if count <= 0:  # the motion reaches beyond the picture's edges
                 break
-            motion_rows = motion_rows[:, :, :count, :width]
+            straight = motion_rows[:, :, :count, :width]
+            motion_rows = straight
             if more is not None:
-                total = more[1][:, :, :count, :width].clone()
-                total[:, :4] *= coarse / size
-                total[:, : motion_rows.shape[1]] += motion_rows
-                motion_rows = total
+                motion_rows = more[1][:, :, :count, :width].clone()
+                motion_rows[:, :4] *= coarse / size
+                motion_rows += straight
             grids = _grids(motion_rows, height, width, size, top)
             warped = [sample(x, grid) for x, grid in zip((x0, x1), grids, strict=True)]
             kept = near
@@ -312,8 +294,7 @@ class IFNet(Interpolator):
             _fill(result, kept, pair, top, motion_rows[:, _MASK.start :], warped, grids)
         if strength is not None:
             if change is not None:
-                smaller = enlarged_motion(motion, size / coarse)
-                motion = smaller + change[:, :_MOTION]
+                motion = enlarged_motion(motion, size / coarse) + change
                 size = coarse
             flows = motion[:, :4] * torch.sigmoid(-motion[:, _GATE])
             restore_detail(result, pair, flows, size, strength)
@@ -358,8 +339,7 @@ def _fill(
     """Write the rows of ``result`` from ``top`` on.
 
     ``kept``: the least weight of the unmoved pictures in these rows; None without a gate.
-    With four frames, three colours to add to the mix follow the ``logits`` of mask and
-    gate. ``grids``: those that moved the pictures.
+    ``logits``: those of mask and gate. ``grids``: those that moved the pictures.
     """
     warped0, warped1 = warped
     channels = pair.x0.shape[1]
@@ -375,27 +355,7 @@ def _fill(
         x0, x1 = (x.narrow(2, top, rows) for x in (pair.x0, pair.x1))
         blend = torch.lerp(x0, x1, pair.timestep)
         mixed = torch.lerp(warped1, warped0, mask)
-        if logits.shape[1] > _LOGITS:
-            mixed[:, :COLOURS] += logits[:, _LOGITS:]
         lerp_into(picture, mixed, blend, gate)
         gated = [gate, x0, x1]
     if result.shape[1] > channels:
         target[:, channels:] = maps_of(warped, grids, *gated)
-
-
-def _bend(outer: Tensor, near: Tensor, far: Tensor, reach: Tensor) -> Tensor:
-    """Return ``near`` less the linear mix of ``outer`` and ``far`` at the time of ``near``.
-
-    ``reach``: the time from ``outer`` to ``near``, as a multiple of that from ``near`` to
-    ``far``.
-    """
-    return near - (outer + reach * far) / (1 + reach)
-
-
-def _energies(*products: Tensor) -> tuple[Tensor, ...]:
-    """Return means over colours and nearby pixels: (B, 1, h, w) each."""
-    means = torch.cat([product.mean(1, keepdim=True) for product in products], 1)
-    rows = F.avg_pool2d(
-        F.pad(means, (_AROUND,) * 4, mode="replicate"), (2 * _AROUND + 1, 1), 1
-    )
-    return torch.split(F.avg_pool2d(rows, (1, 2 * _AROUND + 1), 1), 1, 1)

@@ -175,8 +175,7 @@ class Inference:
         reaches = [(_reach(task.before), _reach(task.after)) for task in wanted]
         times = torch.tensor([float(task.t) for task in wanted])
         sides = self._sides(padded, FOUR)
-        seen = sides[: self.model.spec.context]
-        new = self._new(Pair(seen, times, torch.tensor(reaches), self.scale))[:count]
+        new = self._new(Pair(sides, times, torch.tensor(reaches), self.scale))[:count]
         if not self.model.has_maps:
             new = self._relit(new, tasks, pictures)
             self._paint(new, torch.empty_like(new[:, :1]), tasks, pictures)
@@ -226,7 +225,7 @@ class Inference:
             for source, picture, role in zip(row, pictures, roles, strict=False)
         ]
         pair = Pair(
-            self._sides([clean], self.model.spec.context),
+            self._sides([clean], FOUR),
             torch.tensor([float(task.t)]),
             torch.tensor([[_reach(task.before), _reach(task.after)]]),
             self.scale,
@@ -292,13 +291,16 @@ class Inference:
         if tile is None:
             return self.model.between(pair, maps=self.model.has_maps)
 
-        def run(parts: list[Tensor]) -> Tensor:
-            strip = Pair.of(parts, pair.times, pair.reach, self.scale, pair)
-            return self.model.between(strip, maps=self.model.has_maps)
+        def run(rows: slice, columns: slice) -> Tensor:
+            # Motion of a tile also serves the next pairs, so that tiles are kept.
+            name = "tile", rows.start, rows.stop, columns.start, columns.stop
+            part = pair.derived(name, lambda picture: picture[..., rows, columns])
+            part = replace(part, whole=pair)
+            return self.model.between(part, maps=self.model.has_maps)
 
         multiple, overlap = grid(self.model, self.scale)
-        pictures = [pair.joined(side) for side in pair.sides]
-        return tiled(run, pictures, tile=tile, overlap=overlap, multiple=multiple)
+        size = pair.x0.shape[2:]
+        return tiled(run, size, self.device, tile=tile, overlap=overlap, multiple=multiple)
 
 
 def _place(task: FrameTask, pictures: list[SourcePicture]) -> Place | None:

@@ -369,6 +369,7 @@ def renderer_for(
         timesteps=settings.timesteps,
         sha256=sha256,
         engine_of=engines.of,
+        warnings=warnings,
     )
     return Renderer(
         network,

@@ -59,32 +59,33 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[TileSpan]:
 
 
 def tiled(
-    run: Callable[[list[Tensor]], Tensor],
-    pictures: Sequence[Tensor],
+    run: Callable[[slice, slice], Tensor],
+    size: Sequence[int],
+    device: torch.device,
     *,
     tile: int,
     overlap: int,
     multiple: int,
 ) -> Tensor:
-    """Call ``run`` on tiles of pictures and join the results with a cross-fade.
+    """Call ``run`` for tiles of a picture and join the results with a cross-fade.
 
-    ``run`` takes a list of (B, 3 or 4, h, w), any h and w up to ``tile``, and returns (B,
-    C, h, w). The memory for the result is one picture, whatever the number of tiles.
+    ``size``: H and W of the picture. ``run`` takes the rows and the columns of a tile, at
+    most ``tile`` of each, and returns (B, C, h, w) on ``device``. The memory for the result
+    is one picture, whatever the number of tiles.
     """
-    height, width = pictures[0].shape[-2:]
+    height, width = size
     rows = spans(height, tile, overlap, multiple)
     columns = spans(width, tile, overlap, multiple)
     # Copy the weights before the first tile: later copies would make the CPU wait for a
     # GPU.
-    weights = upload([weights for _, weights in (*rows, *columns)], pictures[0].device)
+    weights = upload([weights for _, weights in (*rows, *columns)], device)
     down, across = weights[: len(rows)], weights[len(rows) :]
     joined: Tensor | None = None
     for (row, _), falling in zip(rows, down, strict=True):
         for (column, _), rising in zip(columns, across, strict=True):
-            area = (..., row, column)
-            result = run([picture[area] for picture in pictures])
+            result = run(row, column)
             if joined is None:
                 joined = result.new_zeros((*result.shape[:-2], height, width))
-            joined[area] += result * falling[:, None] * rising
+            joined[..., row, column] += result * falling[:, None] * rising
     assert joined is not None
     return joined

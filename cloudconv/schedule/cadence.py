@@ -50,8 +50,8 @@ UNKNOWN = Change(nan, nan)
 class _Cycle:
     """A cycle; ``times`` are those of its different frames, then those of the repeats.
 
-    ``before``, ``after``: the steps to its first frame, 0 at a cut, and to the next cycle.
-    ``end``: the time of the next cycle. ``noise``: the largest change of a repeat.
+    ``before``, ``after``: the steps to its first frame and to the next cycle, unknown at a
+    cut. ``end``: the time of the next cycle. ``noise``: the largest change of a repeat.
     ``stands``: the picture stands still after the different frames. ``regular``: a cycle
     beside this one is alike.
     """
@@ -147,12 +147,14 @@ class Cadence:
     one-frame cycles in a row are spread together if the second is longer by one (24 fps in
     a 60 fps file: shown 2, 3, 2, 3 … times). All other frames keep their times, and so do
     all frames while the steps after repeats are about twice as large as others: there
-    frames are lost. The result of a frame is delayed by at most ``lookahead`` frames.
+    frames are lost. Unless it ``fills``, a single repeat keeps its time. The result of a
+    frame is delayed by at most ``lookahead`` frames.
     """
 
     lookahead = 2 * (MAX_DISTINCT + MAX_REPEATS) + 1
 
-    def __init__(self) -> None:
+    def __init__(self, *, fills: bool = True) -> None:
+        self._fills = fills
         self._cycle = _Cycle()
         # A complete cycle, which waits for the next one.
         self._complete = _Cycle()
@@ -189,7 +191,7 @@ class Cadence:
         if cut or (was_same and not repeats):
             cycle.after = nan if cut else change.one
             placed = self._close(time, last=cut)
-            cycle = self._cycle = _Cycle(change.one * (not cut))
+            cycle = self._cycle = _Cycle(nan if cut else change.one)
         elif repeats:
             cycle.noise = max(cycle.noise, change.one)
         else:
@@ -293,7 +295,7 @@ class Cadence:
         if not cycle.regular:
             is_sure = self._habit is not None or cycle.is_sure
             self._single += cycle.times[cycle.distinct :] * is_sure
-            return cycle.kept if is_sure else [*cycle.times]
+            return cycle.kept if is_sure and self._fills else [*cycle.times]
         self._kinds[cycle.distinct, cycle.repeats] += 1
         if is_like and later.repeats > cycle.repeats:
             later.times[0] = (cycle.times[0] + later.end) / 2

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import chain, dropwhile, islice
+from itertools import chain
 from typing import Literal, Self
 
 import torch
@@ -210,16 +210,25 @@ def analyse(
     yield from undecided  # replaced frames at the end
 
 
-def _part(frames: Iterator[AnalysedFrame], request: Request) -> Iterator[AnalysedFrame]:
-    """Return the frames of the part; the first one begins no scene and repeats nothing."""
+def _part(
+    frames: Iterator[AnalysedFrame], request: Request
+) -> tuple[AnalysedFrame | None, Iterator[AnalysedFrame]]:
+    """Return the frame before the part, if it shows motion, and the frames of the part.
+
+    The first frame of the part begins no scene and repeats nothing.
+    """
     start = request.start
     if start is None:
-        return frames
-    part = dropwhile(lambda item: item.frame.time < start, frames)
-    firsts = [
-        replace(first, cut=False, flashes=False, repeats=False) for first in islice(part, 1)
-    ]
-    return chain(firsts, part)
+        return None, frames
+    earlier = None
+    for item in frames:
+        if item.frame.time >= start:
+            if item.cut or item.flashes or item.repeats:
+                earlier = None
+            first = replace(item, cut=False, flashes=False, repeats=False)
+            return earlier, chain([first], frames)
+        earlier = None if item.replaced else item
+    return None, frames
 
 
 def evened(
@@ -248,7 +257,7 @@ def evened(
 
 def cadence_of(frames: Iterable[AnalysedFrame]) -> tuple[Cadence, list[AnalysedFrame]]:
     """Return the cadence of a few frames, and the frames with its even times."""
-    cadence = Cadence()
+    cadence = Cadence(fills=False)
     return cadence, list(evened(frames, cadence))
 
 
@@ -267,13 +276,14 @@ def schedule(
     cadence = Cadence()
     is_reported = refill = request.duplicates == "refill"
     finds_none = refill
-    gaps = _Gaps(request, counts.warnings)
     marks = _Marks(timeline.shown)
     held: list[FrameTask] = []  # at most one, whose captions are not all known
     end = Fraction(0)
     replacing = _Replacing(counts.warnings)
     analysed = analyse(frames, request.scene_cut, request.replaces)
-    analysed = evened(_part(analysed, request), cadence, refill=refill)
+    earlier, part = _part(analysed, request)
+    gaps = _Gaps(request, None if refill else earlier, counts.warnings)
+    analysed = evened(part, cadence, refill=refill)
     for item in chain(analysed, [None]):
         if item is not None:
             marks.add(item)
@@ -380,17 +390,20 @@ class _Gaps:
     """The gaps between content frames, each as soon as it is known what is around it.
 
     A new frame may also need the source frames before and after its pair, and what flies
-    between the frames. ``warnings`` get those about the seam of a loop.
+    between the frames. ``before``: the frame before the first one, which is not shown.
+    ``warnings`` get those about the seam of a loop.
     """
 
-    def __init__(self, request: Request, warnings: Warnings) -> None:
+    def __init__(
+        self, request: Request, before: AnalysedFrame | None, warnings: Warnings
+    ) -> None:
         self._request = request
         self._warnings = warnings
         self._beside = request.context >= FOUR
         self._tracker = FastTracker(request.device, tracks=request.tracks)
         self._first: AnalysedFrame | None = None
         self._start: Fraction | None = None  # the time of the first source frame
-        self._before: AnalysedFrame | None = None
+        self._before = before
         self._items: deque[AnalysedFrame] = deque()  # from the left frame of a gap on
         self._number = 0  # of the left frame
         self._is_same = False  # whether the left frame shows the picture before

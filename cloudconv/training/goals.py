@@ -14,12 +14,11 @@ from torch import Tensor
 
 from cloudconv.errors import ModelError, SettingsError
 from cloudconv.models.base import Interpolator, Model, Predictor, Reconstructor
-from cloudconv.models.catalogue import FOUR, ModelSpec
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import pad_to_multiple
 from cloudconv.models.pair import Pair
 
 _NEAR = 2.0  # exponent of a uniform random number, so that near horizons are more frequent
-_NO_OUTER_FRAME = 0.05  # how often a sample has no frame before the pair, or after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +67,6 @@ class Goal(ABC, Generic[M]):
         The label of a forecast is the number of frames ahead.
         """
 
-    def narrow(self) -> bool:
-        """Use shorter windows from now on; return False if that is not possible."""
-        return False
-
 
 class InterpolationGoal(Goal[Interpolator]):
     """The goal to make any frame between two source frames at most ``gap`` apart."""
@@ -86,21 +81,10 @@ class InterpolationGoal(Goal[Interpolator]):
             )
         self.spec = spec
         self.gap = gap
-        self._four_frames = spec.context >= FOUR
-        self.length = (3 if self._four_frames else 1) * gap + 1
-
-    def narrow(self) -> bool:
-        """Leave out the outer frames from now on.
-
-        Return False if they are left out already.
-        """
-        had_outer_frames = self._four_frames
-        self._four_frames = False
-        self.length = self.gap + 1
-        return had_outer_frames
+        self.length = gap + 1
 
     def picks(self, random: np.random.Generator) -> list[int]:
-        """Return the indices of a pair and of a frame inside, or of all five frames."""
+        """Return the indices of a pair and of a frame inside."""
         if self.spec.arbitrary_timestep:
             gap = 2 + int((self.gap - 1) * random.random() ** _NEAR)
             middle = int(random.integers(1, gap))
@@ -108,10 +92,7 @@ class InterpolationGoal(Goal[Interpolator]):
             gap = int(random.integers(2, self.gap + 1))
             gap -= gap % 2
             middle = gap // 2
-        if not self._four_frames:
-            return [0, middle, gap]
-        no_before, no_after = random.random(2) < _NO_OUTER_FRAME
-        return [gap * no_before, gap, gap + middle, 2 * gap, 3 * gap - gap * no_after]
+        return [0, middle, gap]
 
     def make(
         self, model: Interpolator, frames: Tensor, indices: Tensor, noise: float
@@ -120,27 +101,17 @@ class InterpolationGoal(Goal[Interpolator]):
 
         The model's stages before the last become ``levels``.
         """
-        middle = indices.shape[1] // 2
-        pair = slice(middle - 1, middle + 2, 2)
-        times = indices[:, middle - 1 : middle + 2].float()
-        span = times[:, 2] - times[:, 0]
-        timestep = ((times[:, 1] - times[:, 0]) / span).view(-1, 1, 1, 1)
-        x0, x1 = frames[:, pair].unbind(1)
-        reach = None
-        outer = []
-        if self._four_frames:
-            reach = indices.diff(dim=1)[:, ::3] / span[:, None]
-            outer = [_noisy(frames[:, number], noise) for number in (0, 4)]
-        both = Pair.of([_noisy(x0, noise), _noisy(x1, noise), *outer], timestep, reach)
+        times = indices.float()
+        timestep = (times[:, 1] - times[:, 0]) / (times[:, 2] - times[:, 0])
+        x0, truth, x1 = frames.unbind(1)
+        both = Pair.of([_noisy(x0, noise), _noisy(x1, noise)], timestep)
         staged = model.staged and model.training
         *earlier, picture = model.stages(both) if staged else [model(both)]
-        naive = x0 + (x1 - x0) * timestep
-        return [
-            Prediction(picture, frames[:, middle], naive, frames[:, pair], tuple(earlier))
-        ]
+        naive = torch.lerp(x0, x1, timestep.view(-1, 1, 1, 1))
+        return [Prediction(picture, truth, naive, frames[:, ::2], tuple(earlier))]
 
     def validation(self) -> list[tuple[list[int], list[str]]]:
-        return [([0, 2, 3, 4, 6] if self._four_frames else [0, 1, 2], ["1"])]
+        return [([0, 1, 2], ["1"])]
 
 
 class Forecast(Goal[Predictor]):

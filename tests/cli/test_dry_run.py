@@ -17,7 +17,7 @@ from tests.helpers.factory import write_clip
             "time",
             "40 new frames (measured)",
         ),
-        (("dream", "--frames", 4), "mode", "texture: 20 frames are too few"),
+        (("dream", "--frames", 4), "mode", "texture (20 frames, too few for a collage)"),
         (("extrapolate", "--model", "hold"), "model", "in a trial"),
         (
             ("train", "--model", "voxelflow", "--steps", 7, "--crop", 64),

@@ -57,11 +57,12 @@ def test_tiles_of_a_pointwise_method_give_the_whole_picture(height, width, batch
     x0 = torch.rand(batch, 3, height, width, generator=generator)
     x1 = torch.rand(batch, 3, height, width, generator=generator)
 
-    def mean(pair):
+    def mean(rows, columns):
+        pair = [x[..., rows, columns] for x in (x0, x1)]
         assert max(pair[0].shape[-2:]) <= 96
         return (pair[0] + pair[1]) / 2
 
-    result = tiled(mean, [x0, x1], tile=96, overlap=24, multiple=8)
+    result = tiled(mean, (height, width), x0.device, tile=96, overlap=24, multiple=8)
     torch.testing.assert_close(result, (x0 + x1) / 2)
 
 
@@ -86,8 +87,9 @@ def test_the_tiles_of_a_network_show_no_seam():
     multiple, overlap = grid(model)
     whole = model.interpolate(x0, x1, half)
     parts = tiled(
-        lambda pair: model.interpolate(*pair, half),
-        [x0, x1],
+        lambda *area: model.interpolate(*(x[..., *area] for x in (x0, x1)), half),
+        x0.shape[2:],
+        x0.device,
         tile=round_up(max(256, smallest_tile(overlap, multiple)), multiple),
         overlap=overlap,
         multiple=multiple,

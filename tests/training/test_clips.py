@@ -261,10 +261,6 @@ def test_short_gaps_are_more_frequent_than_long_ones():
     goal = goal_for(registry.spec("tiny"), rollout=None, gap=8)
     random = np.random.default_rng(0)
     picks = [goal.picks(random) for _ in range(600)]
-    assert all(x0 < middle < x1 <= x0 + 8 for _, x0, middle, x1, _ in picks)
-    gaps = np.bincount([x1 - x0 for _, x0, _, x1, _ in picks], minlength=9)
-    # Some pairs have no outer frames, as at a cut; otherwise outer frames are one gap away.
-    reaches = [n for p in picks for n in (p[1] - p[0], p[4] - p[3]) if n != p[3] - p[1]]
-    assert reaches.count(0) == len(reaches)
-    assert 0 < len(reaches) < 120
+    assert all(x0 < middle < x1 <= x0 + 8 for x0, middle, x1 in picks)
+    gaps = np.bincount([x1 - x0 for x0, _, x1 in picks], minlength=9)
     assert gaps[2] > 2 * gaps[4] > 2 * gaps[8] > 0

@@ -29,7 +29,7 @@ def open_source(plan: InterpPlan, warnings: Warnings) -> Source:
         end=exact(s.end),
         threads=s.threads,
         nvdec=gpu,
-        following=plan.request.end is not None,
+        following=plan.request.end is not None and plan.request.context // 2,
         warnings=warnings,
     )
 

@@ -266,12 +266,7 @@ def _windows(
     length = 1 + max(max(picks) for picks, _ in goal.validation())
     least = (interval[0],) * 2
     validation = settings.changed(crop=1, interval=least, min_motion=0.0)
-    try:
-        return (
-            Windows(train_groups, goal.length, goal.picks, settings),
-            Windows(groups, length, goal.picks, validation),
-        )
-    except errors.InputError:
-        if not goal.narrow():
-            raise
-        return _windows(settings, goal, written)
+    return (
+        Windows(train_groups, goal.length, goal.picks, settings),
+        Windows(groups, length, goal.picks, validation),
+    )

@@ -22,7 +22,7 @@ from cloudconv.media.containers.containers import Container
 from cloudconv.media.containers.muxing import codec_name, label_of, nearest, stamp_of
 from cloudconv.media.frames.clock import BesideClock
 from cloudconv.media.frames.frame import MediaInfo
-from cloudconv.media.reading.demux import hide_pictures, only, open_container, read_packets
+from cloudconv.media.reading.demux import only, open_container, read_packets
 from cloudconv.messages import counted, plural
 
 # The seconds of audio before the kept part that are copied too, because a decoder needs
@@ -56,7 +56,6 @@ class BesideFile:
         # Small blocks, so that not much is read between packets that an index lists.
         options: Any = {"blocksize": "4096"} if info.input_format.has_index else {}
         self.container = open_container(info.path, **options)
-        hide_pictures(self.container)
         self._packets = self._read()
 
     def _read(self) -> Iterator[Any]:

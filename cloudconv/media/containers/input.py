@@ -1,8 +1,5 @@
 """Read an input for FFmpeg, and copy standard input to a file first.
 
-A part of a video is read for its times, for its frames, and for the streams beside them.
-Only the frames need the pictures, and `SparseReader` leaves those of Matroska out.
-
 A copy exists as long as an object refers to its path, such as the description of the input
 in the plan of a job. Nothing has to delete a copy.
 """
@@ -27,10 +24,8 @@ from weakref import WeakValueDictionary, finalize
 
 from filelock import FileLock, Timeout
 
-from cloudconv import interrupts
 from cloudconv.errors import InputError
 from cloudconv.files import storing_temporarily
-from cloudconv.media.containers import matroska
 from cloudconv.messages import amount
 from cloudconv.pipeline import is_closing
 
@@ -45,7 +40,6 @@ _PAUSE = 0.02  # seconds
 # path has backslashes.
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):[/\\]+")
 _MATROSKA = b"\x1a\x45\xdf\xa3"
-_NO_HOLE = sys.maxsize, sys.maxsize
 
 
 def _store(read: Callable[[], bytes], target: BinaryIO, folder: Path) -> None:
@@ -157,73 +151,10 @@ class GrowthReader:
         return data
 
 
-class SparseReader:
-    """A file object for FFmpeg on a Matroska file, which can leave pictures unread.
-
-    After :meth:`hide` zeros stand for their data, from the next cluster on that FFmpeg
-    seeks to, or from here on.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.name = os.fspath(path)
-        self._file = io.FileIO(path)
-        finalize(self, self._file.close)
-        self._at = self._read_to = 0
-        self._track: bytes | None = None  # the number of the hidden track
-        self._hidden: Iterator[tuple[int, int]] = iter(())
-        self._hole = _NO_HOLE  # the hidden bytes that are here, or the next ones
-
-    def hide(self) -> None:
-        """Hide the pictures, if they are in a track of their own as they are."""
-        self._file.seek(0)
-        self._track = matroska.video_track(self._file.read(1 << 16))
-        self._follow(0)
-
-    def _follow(self, place: int) -> None:
-        self._hole = 0, 0
-        if self._track is not None:
-            self._hidden = matroska.payloads(self._file, place, self._track)
-
-    def read(self, size: int) -> bytes:
-        """Return 1 to ``size`` bytes, none only at the end."""
-        try:
-            return self._read(size)
-        except KeyboardInterrupt:
-            interrupts.remember()  # FFmpeg calls this function, and PyAV loses the error
-            return self._read(size)
-
-    def _read(self, size: int) -> bytes:
-        if self._at != self._read_to:  # FFmpeg also seeks to the end and back
-            self._follow(self._at)
-        while self._at >= self._hole[1]:
-            self._hole = next(self._hidden, _NO_HOLE)
-        begin, end = self._hole
-        self._file.seek(self._at)
-        if self._at < begin:
-            data = self._file.read(min(size, begin - self._at))
-        else:
-            data = bytes(min(size, end - self._at))
-        self._at = self._read_to = self._at + len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to an offset from the start, from here or from the end, and return it."""
-        self._file.seek(self._at)
-        self._at = self._file.seek(offset, whence)
-        return self._at
-
-    def tell(self) -> int:
-        """Return the offset of the next byte."""
-        return self._at
-
-
-def reader_of(path: Path) -> GrowthReader | SparseReader | None:
+def reader_of(path: Path) -> GrowthReader | None:
     """Return a file object for FFmpeg; None for a file that FFmpeg opens itself."""
     growth = growth_of(path)
-    if growth is not None:
-        return GrowthReader(growth)
-    with path.open("rb") as file:
-        return SparseReader(path) if file.read(len(_MATROSKA)) == _MATROSKA else None
+    return None if growth is None else GrowthReader(growth)
 
 
 _SUFFIXES = {

@@ -38,17 +38,6 @@ _VIDEO = 0xE0
 _TRACK_TYPE = 0x83
 _NUMBER = 0xD7
 _CODEC_DELAY = 0x56AA
-_ENCODINGS = 0x6D80
-_BLOCKS = (0xA3, 0xA1)
-_PARENTS = (_SEGMENT, _CLUSTER, 0xA0)
-# The elements outside of and within clusters and groups of a block.
-_ELEMENTS = {
-    *(_EBML, *_PARENTS, *_BLOCKS, _TRACKS),
-    *(0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1043A770, 0x1941A469, 0x1254C367),
-    *(0xBF, 0xEC, 0xE7, 0xA7, 0xAB, 0x5854, 0xFA, 0xFB, 0xFD, 0x9B, 0xA4, 0x75A1, 0x75A2),
-}
-_STATED = 1024  # bytes of a block that contain the headers of its picture
-_IS_VIDEO = b"\1"
 _AUDIO = b"\2"
 _MP4_ONLY = {"handler_name", "vendor_id"}
 _DISPLAY_WIDTH = 0x54B0
@@ -121,19 +110,18 @@ def _tracks(data: bytes) -> tuple[int, int]:
     return next((start, end) for kind, start, end in outer if kind == _TRACKS)
 
 
-def _outer(
-    file: BinaryIO, at: int = 0, parents: tuple[int, ...] = (_SEGMENT,)
-) -> Iterator[tuple[int, int, int]]:
-    """Yield the id and the place of the content of each element from a place on.
+def _outer(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
+    """Yield the id and the place of the content of each element.
 
-    Those within ``parents`` follow their parent.
+    Those within the segment follow it.
     """
+    at = 0
     with suppress(IndexError, OverflowError):  # of the end, or of a damaged file
         while True:
             file.seek(at)
             kind, start, end = header(file.read(_HEADER), 0)
             yield kind, at + start, at + end
-            at += start if kind in parents else end
+            at += start if kind == _SEGMENT else end
 
 
 def marks_of(data: bytes) -> tuple[str | None, list[int]]:
@@ -146,48 +134,6 @@ def marks_of(data: bytes) -> tuple[str | None, list[int]]:
     colour = dict(children(video.get(_COLOUR, b"")))
     across, down = (int.from_bytes(colour.get(key, b"")) for key in _SITED)
     return _SITES.get((across, down)), cropping(video)
-
-
-def video_track(head: bytes) -> bytes | None:
-    """Return the first bytes of all blocks of the only video track, which are its number.
-
-    The result is None if there are several, or it is packed. ``head`` is the start of a
-    file with its tracks.
-    """
-    with suppress(LookupError, StopIteration):  # of a damaged file
-        start, end = _tracks(head)
-        elements = children(head[start:end])
-        entries = [
-            dict(children(entry)) for kind, entry in elements if kind == _TRACK_ENTRY
-        ]
-        videos = [entry for entry in entries if entry.get(_TRACK_TYPE) == _IS_VIDEO]
-        if len(videos) == 1 and _ENCODINGS not in videos[0]:
-            return _size(int.from_bytes(videos[0][_NUMBER]))
-    return None
-
-
-def payloads(file: BinaryIO, at: int, track: bytes) -> Iterator[tuple[int, int]]:
-    """Yield begin and end of the data of each block of a track.
-
-    They are without the first bytes, in which codecs state the kind of a picture, and
-    without the last one. ``at`` is the start of the file or of a cluster, or 4 bytes later,
-    else there are none. They end with the last element before damage, because there FFmpeg
-    searches the data for the next cluster.
-    """
-    file.seek(max(at - 4, 0))
-    place = file.read(8).find(_CLUSTER.to_bytes(4))
-    if place < 0 < at:
-        return
-    payload = None
-    for kind, start, end in _outer(file, max(at - 4 + place, 0), _PARENTS):
-        if kind not in _ELEMENTS:
-            return
-        if payload is not None:
-            yield payload
-        payload = None
-        file.seek(start)
-        if kind in _BLOCKS and file.read(len(track)) == track and end - start > _STATED:
-            payload = start + _STATED, end - 1
 
 
 def projection(kind: int, sizes: Iterable[int], angles: Iterable[float]) -> bytes:

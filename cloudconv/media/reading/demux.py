@@ -19,7 +19,7 @@ from av.stream import Discard, Disposition
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
-from cloudconv.media.containers.input import SparseReader, check_kind, reader_of
+from cloudconv.media.containers.input import check_kind, reader_of
 from cloudconv.media.frames.clock import VideoClock
 from cloudconv.messages import as_argument, counted, listed
 
@@ -148,17 +148,6 @@ def _open(
         hwaccel=hardware,
         buffer_size=_BUFFER,
     )
-
-
-def hide_pictures(container: InputContainer) -> None:
-    """Leave pictures unread from here on, if the reader of the file can do that.
-
-    FFmpeg reads a whole PNG to see that it is a key frame.
-    """
-    reader = getattr(container.file, "file", None)
-    names = {getattr(v.codec_context, "name", None) for v in container.streams.video}
-    if isinstance(reader, SparseReader) and not names & _PNG:
-        reader.hide()
 
 
 def is_transport(path: Path) -> bool:

@@ -150,7 +150,6 @@ class Scan:
         """Seek to a key frame before a part, unless the first frames reach the part."""
         if not (any((start, end)) and self._kind.finds_shown) or _NO_TIME in self._stamps:
             return
-        demux.hide_pictures(self._container)
         tick = Fraction(self._stream.time_base)
         self._begin = begin = max(min(self._stamps), self._shown[0])
         if end is not None:

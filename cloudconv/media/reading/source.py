@@ -40,8 +40,8 @@ class Source(AbstractContextManager["Source"]):
     ``threads`` is the decoder's number of threads; None lets the decoder choose. ``nvdec``
     is the number of an NVIDIA GPU for decoding; if it does not decode, the CPU does, and a
     warning gives the reason. ``warnings`` get those about the frames, the last ones after
-    the last frame. With ``following``, the frames end with the one that follows ``end``, if
-    the source goes on. Frames are taken from one call of :meth:`frames` at a time.
+    the last frame. ``following``: the number of frames from ``end`` on that come, too, if
+    the source has them. Frames are taken from one call of :meth:`frames` at a time.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Source(AbstractContextManager["Source"]):
         end: Fraction | None = None,
         threads: int | None = None,
         nvdec: int | None = None,
-        following: bool = False,
+        following: int = 0,
         warnings: Warnings | None = None,
     ) -> None:
         self.warnings = Warnings() if warnings is None else warnings
@@ -124,6 +124,7 @@ class Source(AbstractContextManager["Source"]):
         info = self.info
         waiting = None
         delivered = 0
+        following = self._following
         begin = info.timing.start + max(start, Fraction(0))
         account = self._account = Account(begin, self._end, self.warnings)
         changes = _Changes(info, account)
@@ -140,9 +141,12 @@ class Source(AbstractContextManager["Source"]):
                 yield waiting.at(waiting.time, self._until(time) - waiting.time)
                 waiting = None
             if not account.wants(time):
-                if self._following and time < info.timing.end:
+                if following and time < info.timing.end:
                     yield Frame(picture, time, info.timing.last_duration, info.tags)
-                break
+                    following -= 1
+                if not following or time >= info.timing.end:
+                    break
+                continue
             waiting = Frame(picture, time, Fraction(0), info.tags, captions)
         else:
             if info.timing.open_ended and lacks_its_end(info.path):

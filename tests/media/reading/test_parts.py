@@ -1,6 +1,5 @@
 """A part of a file has the frames, times and sound that it has in the whole file."""
 
-import io
 import random
 from fractions import Fraction
 from itertools import accumulate
@@ -9,12 +8,8 @@ from typing import NamedTuple
 import av
 import pytest
 
-from cloudconv import interrupts
 from cloudconv.media.carried import tracks as carried
 from cloudconv.media.carried.carry import Carry
-from cloudconv.media.containers import input as inputs
-from cloudconv.media.containers import matroska
-from cloudconv.media.reading import demux
 from cloudconv.media.reading.probe import probe
 from cloudconv.media.reading.scan import Scan
 from cloudconv.media.reading.source import Source
@@ -28,7 +23,6 @@ from tests.helpers.factory import (
     write_clip,
 )
 from tests.media.writing.test_sink import even, write
-from tests.promises.test_bytes import noisy_film
 
 
 class Part(NamedTuple):
@@ -421,66 +415,3 @@ def test_a_part_of_a_fragmented_file_is_a_seek(clips, tmp_path):
     info = probe(path, part=part)
     assert info.timing.is_part
     assert_alike(info, part, everything)
-
-
-def packets_of(path, *, hides):
-    """Return all packets of a file, those of the video without their data."""
-    with demux.open_container(path) as container:
-        if hides:
-            demux.hide_pictures(container)
-        return [
-            (p.pts, p.dts, p.duration, p.is_keyframe, p.size, p.stream.type)
-            + (() if p.stream.type == "video" else (bytes(p),))
-            for p in demux.read_packets(container, [*container.streams])
-        ]
-
-
-@pytest.mark.parametrize("codec", ["mpeg2video", "ffv1", "libvpx-vp9", "mpeg4", "libx264"])
-def test_hidden_pictures_keep_their_times_and_key_frames(tmp_path, codec):
-    form = {"rate": 24, "size": (192, 128), "noise": 20.0}
-    path = write_clip(tmp_path / "a.mkv", 30, codec=codec, **form)
-    found = packets_of(path, hides=True)
-    assert found == packets_of(path, hides=False)
-    assert any(packet[4] > 2048 for packet in found)
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("kind", ["zeros", "bits", "heads"])
-def test_hidden_pictures_change_no_other_packet_of_a_damaged_file(tmp_path, kind):
-    path = noisy_film(tmp_path / "a.mkv", seconds=4)
-    data = path.read_bytes()
-    found = packets_of(path, hides=True)
-    assert found == packets_of(path, hides=False)
-    places = [begin for begin, _ in matroska.payloads(io.BytesIO(data), 0, b"\x81")]
-    assert len(places) > 40
-    for seed in range(12):
-        numbers = random.Random(seed)
-        damaged = bytearray(data)
-        at = numbers.randrange(2000, len(data) - 100_000)
-        if kind == "zeros":
-            length = numbers.randrange(1, 90_000)
-            damaged[at : at + length] = bytes(length)
-        elif kind == "bits":
-            damaged[at] ^= 1 << numbers.randrange(8)
-        else:  # the element of a picture: a number, a size and four bytes before the data
-            damaged[numbers.choice(places) - 1024 - numbers.randrange(4, 9)] ^= 0x44
-        path.write_bytes(damaged)
-        assert packets_of(path, hides=True) == packets_of(path, hides=False)
-
-
-def test_an_interrupt_while_a_block_is_read_is_raised_later(clips, monkeypatch):
-    """PyAV discards the exception of a function that FFmpeg calls."""
-    path = clips("closed", "mkv")
-    expected = probe(path).timing
-    read = inputs.SparseReader._read
-    come = iter([KeyboardInterrupt])
-
-    def interrupted(*about):
-        for error in come:
-            raise error
-        return read(*about)
-
-    monkeypatch.setattr(inputs.SparseReader, "_read", interrupted)
-    assert probe(path).timing == expected
-    with pytest.raises(KeyboardInterrupt):
-        interrupts.check()
