@@ -117,14 +117,15 @@ class Warnings(list[Warned]):
         """
         try:
             for event in events:
-                yield from self._new()
+                yield from self.new()
                 yield event
         except GeneratorExit:
             self._yielded = sys.maxsize
         finally:
-            yield from self._new()
+            yield from self.new()
 
-    def _new(self) -> Iterator[Warned]:
+    def new(self) -> Iterator[Warned]:
+        """Yield the warnings that were added after the last call."""
         while self._yielded < len(self):
             self._yielded += 1
             yield self[self._yielded - 1]
